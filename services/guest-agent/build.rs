@@ -1,0 +1,33 @@
+//! Compiles the protos with protox, so that a build needs no protoc and no network.
+
+use std::path::PathBuf;
+
+const ROOTS: [&str; 2] = ["../../proto", "../../proto/third_party"];
+const SERVED: [&str; 5] = [
+    "process/process.proto",
+    "filesystem/filesystem.proto",
+    "wrenn/agent/v1/agent.proto",
+    "google/rpc/error_details.proto",
+    "grpc/health/v1/health.proto",
+];
+
+fn main() {
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let mut compiler = protox::Compiler::new(ROOTS).expect("proto roots exist");
+    compiler
+        .include_imports(true)
+        .open_files(SERVED)
+        .expect("protos compile");
+    let descriptors = out.join("agent.fds.bin");
+    std::fs::write(&descriptors, compiler.encode_file_descriptor_set()).expect("OUT_DIR is writable");
+    connectrpc_build::Config::new()
+        .descriptor_set(&descriptors)
+        .files(&SERVED[..4])
+        .gate_client_feature(true)
+        .include_file("_connectrpc.rs")
+        .compile()
+        .expect("code generation succeeds");
+    for root in ROOTS {
+        println!("cargo::rerun-if-changed={root}");
+    }
+}

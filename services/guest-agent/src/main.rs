@@ -1,0 +1,2 @@
+pub mod proto { connectrpc::include_generated!(); }
+fn main(){}

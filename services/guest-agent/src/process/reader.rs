@@ -1,0 +1,82 @@
+//! Moves output from a pipe or terminal to the subscribers, until all of it is delivered.
+
+use super::children::ExitWatch;
+use super::fanout::{Channel, EVENT_BYTES, Event, Fanout};
+use super::pty::{Pty, pending};
+use bytes::Bytes;
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+
+/// How long a pipe that a grandchild keeps open must be silent after the child's exit.
+const SILENCE: Duration = Duration::from_millis(200);
+/// How long such a grandchild can delay the end by not being silent.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub enum Source {
+    Pipe(pipe::Receiver, Channel),
+    Pty(Arc<Pty>),
+}
+
+impl Source {
+    fn channel(&self) -> Channel {
+        match self {
+            Self::Pipe(_, channel) => *channel,
+            Self::Pty(_) => Channel::Pty,
+        }
+    }
+
+    async fn read(&mut self, buf: &mut [u8]) -> usize {
+        let result = match self {
+            Self::Pipe(pipe, _) => pipe.read(buf).await,
+            Self::Pty(pty) => pty.read(buf).await,
+        };
+        // No error of a pipe or terminal can be read past.
+        result.unwrap_or(0)
+    }
+
+    fn pending(&self) -> usize {
+        match self {
+            Self::Pipe(pipe, _) => pending(pipe.as_raw_fd()),
+            Self::Pty(pty) => pty.pending(),
+        }
+    }
+}
+
+/// Returns once everything the child wrote is delivered. What is in the pipe at its exit is the child's;
+/// what comes later is a grandchild's, and waited for only within SILENCE and PATIENCE.
+pub async fn pump(mut source: Source, fanout: Arc<Fanout>, mut exited: ExitWatch) {
+    let mut buf = vec![0; EVENT_BYTES];
+    let channel = source.channel();
+    loop {
+        let n = tokio::select! {
+            biased;
+            n = source.read(&mut buf) => n,
+            _ = exited.wait_for(Option::is_some) => break,
+        };
+        if n == 0 {
+            return;
+        }
+        fanout.publish(Event::Data(channel, Bytes::copy_from_slice(&buf[..n]))).await;
+    }
+    let mut owed = source.pending();
+    let mut patience_ends = Instant::now() + PATIENCE;
+    while let Ok(n) = tokio::time::timeout(SILENCE, source.read(&mut buf)).await {
+        if n == 0 {
+            return;
+        }
+        fanout.publish(Event::Data(channel, Bytes::copy_from_slice(&buf[..n]))).await;
+        if owed > 0 {
+            owed = owed.saturating_sub(n);
+            patience_ends = Instant::now() + PATIENCE;
+        } else if Instant::now() >= patience_ends {
+            break;
+        }
+    }
+    // The grandchild goes on; it must not die of a closed pipe. A terminal does hang up.
+    if let Source::Pipe(..) = source {
+        tokio::spawn(async move { while source.read(&mut buf).await > 0 {} });
+    }
+}

@@ -1,0 +1,55 @@
+// Deadlines travel with the call: each hop learns what its caller has left and never grants more.
+import { ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js';
+import type { CallContext, Metadata } from 'nice-grpc-common';
+
+// What a handler knows of its caller's patience.
+export interface CallDeadline {
+  readonly signal: AbortSignal; // Aborts when the caller leaves or the deadline passes.
+  readonly deadlineAtMs: number; // Date.now() clock; Infinity for a stream without a deadline.
+}
+
+// Options of an outbound call. A unary call must have a deadline; a stream may live as long as its signal.
+export interface OutboundCall {
+  readonly signal?: AbortSignal;
+  readonly deadlineAtMs?: number;
+}
+
+const deadlineKey = 'wrenn-deadline-at-ms';
+const maxGrpcTimeoutMs = 99_999_999;
+
+// nice-grpc does not show a call's deadline to handlers and grpc-js strips its header, so this
+// interceptor hands it on as metadata, replacing whatever a client may have sent under that name.
+export const deadlineInterceptor: ServerInterceptor = (_method, call) =>
+  new ServerInterceptingCall(call, {
+    start(next) {
+      next({
+        onReceiveMetadata(metadata, mdNext) {
+          metadata.remove(deadlineKey);
+          const deadline = call.getDeadline();
+          const atMs = deadline instanceof Date ? deadline.getTime() : deadline;
+          if (Number.isFinite(atMs)) metadata.set(deadlineKey, String(atMs));
+          mdNext(metadata);
+        },
+      });
+    },
+  });
+
+export function callerDeadlineMs(context: CallContext): number {
+  const text = context.metadata.get(deadlineKey);
+  return text === undefined ? Infinity : Number(text);
+}
+
+export function setGrpcTimeout(metadata: Metadata, remainingMs: number): void {
+  const ms = Math.min(Math.max(1, Math.ceil(remainingMs)), maxGrpcTimeoutMs);
+  metadata.set('grpc-timeout', `${ms}m`);
+}
+
+// An outbound call on behalf of an inbound one: at most `capMs` from now and never past the caller.
+export function within(caller: CallDeadline, capMs: number): Required<OutboundCall> {
+  return { signal: caller.signal, deadlineAtMs: Math.min(caller.deadlineAtMs, Date.now() + capMs) };
+}
+
+// An outbound call of the service's own, on behalf of nobody.
+export function inMs(capMs: number, signal?: AbortSignal): OutboundCall {
+  return { deadlineAtMs: Date.now() + capMs, ...(signal && { signal }) };
+}

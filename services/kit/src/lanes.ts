@@ -1,0 +1,113 @@
+// A lane is one HTTP/2 connection for one class of traffic between one caller and one callee. Lanes
+// never share a connection, so bulk bytes cannot queue in front of a keystroke.
+import { Channel, type ChannelOptions, credentials } from '@grpc/grpc-js';
+import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2';
+import { type Client, type ClientMiddleware, Metadata, createClientFactory } from 'nice-grpc';
+
+import { type OutboundCall, setGrpcTimeout } from './deadlines.ts';
+import { WrennError } from './errors.ts';
+import { fromClientError } from './rpc-errors.ts';
+import { type RpcDefinition, rpcDefinition } from './rpc-adapter.ts';
+import { tracedClient } from './telemetry/rpc.ts';
+
+export type LaneName = 'control' | 'interactive' | 'bulk';
+export type RpcClient<S extends GenServiceMethods> = Client<RpcDefinition<S>, OutboundCall>;
+
+const MiB = 1024 * 1024;
+const common: ChannelOptions = {
+  // Without it grpc-js gives every channel to one address the same connection, process-wide.
+  'grpc.use_local_subchannel_pool': 1,
+  'grpc.keepalive_time_ms': 30_000,
+  'grpc.keepalive_timeout_ms': 10_000,
+  'grpc.initial_reconnect_backoff_ms': 50,
+  'grpc.min_reconnect_backoff_ms': 50,
+  'grpc.max_reconnect_backoff_ms': 1000,
+  'grpc.enable_retries': 0,
+  'grpc.enable_http_proxy': 0,
+};
+const laneOptions: Record<LaneName, ChannelOptions> = {
+  control: { 'grpc.max_receive_message_length': 4 * MiB },
+  interactive: { 'grpc.max_receive_message_length': 4 * MiB },
+  bulk: { 'grpc.max_receive_message_length': 4 * MiB, 'grpc-node.flow_control_window': 8 * MiB },
+};
+
+// The lanes from this process to one callee, each connected on first use.
+export class Lanes {
+  readonly #target: string;
+  readonly #peer: string;
+  readonly #channels = new Map<LaneName, Channel>();
+
+  // `target` as grpc-js takes it: `host:port` or `unix:/path`; `peer` names the callee in errors.
+  constructor(target: string, peer: string) {
+    this.#target = target;
+    this.#peer = peer;
+  }
+
+  client<S extends GenServiceMethods>(lane: LaneName, service: GenService<S>): RpcClient<S> {
+    return createClientFactory()
+      .use(outbound(this.#peer))
+      .use(tracedClient(lane))
+      .create(rpcDefinition(service), this.#channel(lane));
+  }
+
+  close(): void {
+    for (const channel of this.#channels.values()) channel.close();
+    this.#channels.clear();
+  }
+
+  #channel(lane: LaneName): Channel {
+    let channel = this.#channels.get(lane);
+    if (!channel) {
+      channel = new Channel(this.#target, credentials.createInsecure(), { ...common, ...laneOptions[lane] });
+      this.#channels.set(lane, channel);
+    }
+    return channel;
+  }
+}
+
+// Sends the deadline along, enforces it here too, and turns failures into WrennErrors.
+function outbound(peer: string): ClientMiddleware<OutboundCall> {
+  return async function* outboundCall(call, options) {
+    const { deadlineAtMs = Infinity, signal, onTrailer, ...rest } = options;
+    const isUnary = !call.requestStream && !call.responseStream;
+    if (isUnary && deadlineAtMs === Infinity) {
+      throw new WrennError('INTERNAL', `${call.method.path} to ${peer} was called without a deadline`);
+    }
+    const metadata = Metadata(rest.metadata);
+    const abort = new AbortController();
+    const cancel = () => abort.abort();
+    if (signal?.aborted) cancel();
+    signal?.addEventListener('abort', cancel, { once: true });
+    let isLate = false;
+    let timer: NodeJS.Timeout | undefined;
+    if (deadlineAtMs !== Infinity) {
+      const remainingMs = deadlineAtMs - Date.now();
+      setGrpcTimeout(metadata, remainingMs);
+      const expire = () => {
+        isLate = true;
+        abort.abort();
+      };
+      timer = setTimeout(expire, Math.max(0, remainingMs));
+    }
+    let trailer: Metadata | undefined;
+    try {
+      return yield* call.next(call.request, {
+        ...rest,
+        metadata,
+        signal: abort.signal,
+        onTrailer(received) {
+          trailer = received;
+          onTrailer?.(received);
+        },
+      });
+    } catch (error) {
+      if (isLate) {
+        throw new WrennError('DEADLINE_EXCEEDED', `${peer} did not answer in time`, { cause: error });
+      }
+      throw fromClientError(error, trailer, peer);
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', cancel);
+    }
+  };
+}

@@ -1,0 +1,53 @@
+// Makes nice-grpc definitions of protobuf-es services: the only place where the two meet.
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import type {
+  DescMessage,
+  DescMethod,
+  DescService,
+  MessageInitShape,
+  MessageShape,
+} from '@bufbuild/protobuf';
+import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2';
+import type { MethodDefinition, ServiceDefinition } from 'nice-grpc';
+
+type MethodKind = 'unary' | 'server_streaming' | 'client_streaming' | 'bidi_streaming';
+interface MethodTypes {
+  methodKind: MethodKind;
+  input: DescMessage;
+  output: DescMessage;
+}
+
+type RpcMethod<M extends MethodTypes> = MethodDefinition<
+  MessageInitShape<M['input']>,
+  MessageShape<M['input']>,
+  MessageInitShape<M['output']>,
+  MessageShape<M['output']>,
+  M['methodKind'] extends 'client_streaming' | 'bidi_streaming' ? true : false,
+  M['methodKind'] extends 'server_streaming' | 'bidi_streaming' ? true : false
+>;
+
+export type RpcDefinition<S extends GenServiceMethods> = { [Name in keyof S]: RpcMethod<S[Name]> };
+
+export function rpcDefinition<S extends GenServiceMethods>(service: GenService<S>): RpcDefinition<S> {
+  const descriptor: DescService = service;
+  const definition: ServiceDefinition = {};
+  for (const method of descriptor.methods) definition[method.localName] = rpcMethod(descriptor, method);
+  return definition as RpcDefinition<S>;
+}
+
+function rpcMethod(service: DescService, method: DescMethod) {
+  return {
+    path: `/${service.typeName}/${method.name}`,
+    requestStream: method.methodKind === 'client_streaming' || method.methodKind === 'bidi_streaming',
+    responseStream: method.methodKind === 'server_streaming' || method.methodKind === 'bidi_streaming',
+    requestSerialize: serializer(method.input),
+    requestDeserialize: deserializer(method.input),
+    responseSerialize: serializer(method.output),
+    responseDeserialize: deserializer(method.output),
+    options: {},
+  };
+}
+
+const serializer = (schema: DescMessage) => (message: MessageInitShape<DescMessage>) =>
+  toBinary(schema, create(schema, message));
+const deserializer = (schema: DescMessage) => (bytes: Uint8Array) => fromBinary(schema, bytes);

@@ -1,0 +1,72 @@
+// Errors on the wire: a gRPC status whose details hold google.rpc.ErrorInfo. Causes stay in the log.
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { anyPack, anyUnpack } from '@bufbuild/protobuf/wkt';
+import { ErrorInfoSchema } from '@wrenn/proto/google/rpc/error_details';
+import { StatusSchema } from '@wrenn/proto/google/rpc/status';
+import { isAbortError } from 'abort-controller-x';
+import { ClientError, type Metadata, ServerError, Status } from 'nice-grpc-common';
+
+import { WrennError, codeOf, isReason, messageOf, type Reason } from './errors.ts';
+
+export const errorDomain = 'wrenn';
+const detailsKey = 'grpc-status-details-bin';
+
+// Turns a domain error into the status to answer with, writing its details to the trailer.
+export function toServerError(error: WrennError, trailer: Metadata): ServerError {
+  const code = codeOf[error.reason];
+  const info = create(ErrorInfoSchema, {
+    reason: error.reason,
+    domain: errorDomain,
+    metadata: { ...error.meta },
+  });
+  const status = create(StatusSchema, {
+    code,
+    message: error.message,
+    details: [anyPack(ErrorInfoSchema, info)],
+  });
+  trailer.set(detailsKey, toBinary(StatusSchema, status));
+  return new ServerError(code, error.message);
+}
+
+// Gives a failed outbound call its reason back: the callee's own where it sent one, else one that
+// follows from the status code. `peer` names the callee in messages.
+export function fromClientError(error: unknown, trailer: Metadata | undefined, peer: string): unknown {
+  if (isAbortError(error)) return new WrennError('CANCELLED', `the call to ${peer} was cancelled`, { cause: error });
+  if (!(error instanceof ClientError)) return error;
+  const info = trailer && readErrorInfo(trailer);
+  if (info) return new WrennError(info.reason, error.details, { cause: error, meta: info.meta });
+  return new WrennError(reasonOfCode(error.code), `${peer}: ${error.details}`, { cause: error });
+}
+
+function readErrorInfo(trailer: Metadata): { reason: Reason; meta: Record<string, string> } | undefined {
+  const raw = trailer.get(detailsKey);
+  if (!(raw instanceof Uint8Array)) return undefined;
+  try {
+    for (const detail of fromBinary(StatusSchema, raw).details) {
+      const info = anyUnpack(detail, ErrorInfoSchema);
+      if (info?.domain === errorDomain && isReason(info.reason)) {
+        return { reason: info.reason, meta: info.metadata };
+      }
+    }
+  } catch (error) {
+    return { reason: 'INTERNAL', meta: { details: `unreadable: ${messageOf(error)}` } };
+  }
+  return undefined;
+}
+
+function reasonOfCode(code: Status): Reason {
+  switch (code) {
+    case Status.UNAVAILABLE:
+      return 'SERVICE_UNAVAILABLE';
+    case Status.DEADLINE_EXCEEDED:
+      return 'DEADLINE_EXCEEDED';
+    case Status.CANCELLED:
+      return 'CANCELLED';
+    case Status.UNIMPLEMENTED:
+      return 'UNIMPLEMENTED';
+    case Status.RESOURCE_EXHAUSTED:
+      return 'MESSAGE_TOO_LARGE';
+    default:
+      return 'INTERNAL';
+  }
+}

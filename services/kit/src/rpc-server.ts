@@ -1,0 +1,135 @@
+// A gRPC server with what every service owes its callers: typed errors, deadlines, limits, health,
+// reflection, spans, and an end that lets running calls finish.
+import { rmSync, statSync } from 'node:fs';
+
+import type { ChannelOptions } from '@grpc/grpc-js';
+import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2';
+import { isAbortError } from 'abort-controller-x';
+import { type CallContext, ServerError, type ServerMiddleware, type ServiceImplementation, Status, createServer } from 'nice-grpc';
+
+import { type CallDeadline, callerDeadlineMs, deadlineInterceptor } from './deadlines.ts';
+import { WrennError } from './errors.ts';
+import { Health } from './health.ts';
+import { newErrorId } from './ids.ts';
+import type { Log } from './log.ts';
+import { reflectionServices } from './reflection.ts';
+import { type RpcDefinition, rpcDefinition } from './rpc-adapter.ts';
+import { toServerError } from './rpc-errors.ts';
+import { tracedServer } from './telemetry/rpc.ts';
+
+export type Call = CallContext & CallDeadline;
+export type RpcHandlers<S extends GenServiceMethods> = ServiceImplementation<RpcDefinition<S>, CallDeadline>;
+
+export interface RpcServerOptions {
+  readonly log: Log;
+  // Granted to a unary call that brings no deadline.
+  readonly defaultDeadlineMs?: number;
+  // Exceptions to it, by `Service/Method` without the package.
+  readonly deadlinesMs?: Readonly<Record<string, number>>;
+  // How long stop() lets running calls finish before it cuts them.
+  readonly drainMs?: number;
+}
+
+const MiB = 1024 * 1024;
+const serverOptions: ChannelOptions = {
+  'grpc.max_receive_message_length': 4 * MiB,
+  'grpc.max_send_message_length': 4 * MiB,
+  'grpc.max_concurrent_streams': 1000,
+  'grpc.keepalive_time_ms': 60_000,
+};
+
+export class RpcServer {
+  readonly #health = new Health();
+  readonly #options: RpcServerOptions;
+  readonly #services: GenService<GenServiceMethods>[] = [];
+  readonly #server;
+
+  constructor(options: RpcServerOptions) {
+    this.#options = options;
+    this.#server = createServer({ ...serverOptions, interceptors: [deadlineInterceptor] } as ChannelOptions)
+      .use(answering(options.log))
+      .use(tracedServer)
+      .use(bounded(options));
+  }
+
+  add<S extends GenServiceMethods>(service: GenService<S>, handlers: RpcHandlers<S>): void {
+    this.#server.add(rpcDefinition(service), handlers as never);
+    this.#services.push(service);
+    this.#health.set(service.typeName, 'NOT_SERVING');
+  }
+
+  // Binds `host:port` or `unix:/path` and returns the port (0 for a unix socket).
+  async listen(address: string): Promise<number> {
+    this.add(this.#health.service, this.#health.handlers());
+    for (const { service, handlers } of reflectionServices(this.#services)) {
+      this.#server.add(rpcDefinition(service), handlers as never);
+    }
+    if (address.startsWith('unix:')) removeStaleSocket(address.slice('unix:'.length));
+    const port = await this.#server.listen(address);
+    this.#options.log.info({ address, port }, 'listening');
+    return port;
+  }
+
+  ready(): void {
+    this.#health.setAll('SERVING');
+    this.#options.log.info('serving');
+  }
+
+  async close(): Promise<void> {
+    this.#health.setAll('NOT_SERVING');
+    this.#health.endWatches();
+    const cut = setTimeout(() => this.#server.forceShutdown(), this.#options.drainMs ?? 5000);
+    await this.#server.shutdown();
+    clearTimeout(cut);
+  }
+}
+
+function removeStaleSocket(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.isSocket()) rmSync(path);
+}
+
+// The outermost layer: whatever went wrong becomes a status a client can act on.
+function answering(log: Log): ServerMiddleware {
+  return async function* answer(call, context) {
+    try {
+      return yield* call.next(call.request, context);
+    } catch (error) {
+      if (error instanceof ServerError) throw error;
+      if (error instanceof WrennError) {
+        log.debug({ err: error, method: call.method.path }, 'call refused');
+        throw toServerError(error, context.trailer);
+      }
+      if (isAbortError(error)) {
+        throw toServerError(new WrennError('CANCELLED', 'the call was cancelled'), context.trailer);
+      }
+      const id = newErrorId();
+      log.error({ err: error, method: call.method.path, errorId: id }, 'call failed');
+      throw toServerError(new WrennError('INTERNAL', `internal error ${id}`, { meta: { id } }), context.trailer);
+    }
+  };
+}
+
+// Gives every handler a deadline and turns work that outlived it into DEADLINE_EXCEEDED.
+function bounded(options: RpcServerOptions): ServerMiddleware<CallDeadline> {
+  const { defaultDeadlineMs = 30_000, deadlinesMs = {} } = options;
+  return async function* bound(call, context) {
+    let deadlineAtMs = callerDeadlineMs(context);
+    let { signal } = context;
+    let late: AbortSignal | undefined;
+    if (deadlineAtMs === Infinity && !call.requestStream && !call.responseStream) {
+      const name = call.method.path.slice(call.method.path.lastIndexOf('.') + 1);
+      const grantedMs = deadlinesMs[name] ?? defaultDeadlineMs;
+      deadlineAtMs = Date.now() + grantedMs;
+      late = AbortSignal.timeout(grantedMs);
+      signal = AbortSignal.any([signal, late]);
+    }
+    try {
+      return yield* call.next(call.request, { ...context, signal, deadlineAtMs });
+    } catch (error) {
+      if (late?.aborted) {
+        throw new ServerError(Status.DEADLINE_EXCEEDED, 'the default deadline of this rpc passed');
+      }
+      throw error;
+    }
+  };
+}

@@ -1,0 +1,11 @@
+import { defineConfig } from 'vitest/config';
+
+// Unit and service tests, beside the code. What boots microVMs is in tools/e2e and runs by itself.
+export default defineConfig({
+  test: {
+    include: ['services/*/{src,test}/**/*.test.ts', 'tools/**/*.test.ts', 'images/**/*.test.ts'],
+    exclude: ['**/node_modules/**', '**/target/**', 'tools/e2e/**'],
+    testTimeout: 20_000,
+    hookTimeout: 60_000,
+  },
+});
