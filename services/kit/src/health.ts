@@ -1,4 +1,7 @@
-import { Health as HealthService, HealthCheckResponse_ServingStatus as ServingStatus } from '@wrenn/proto/grpc/health/v1/health';
+import {
+  Health as HealthService,
+  HealthCheckResponse_ServingStatus as ServingStatus,
+} from '@wrenn/proto/grpc/health/v1/health';
 import { ServerError, Status } from 'nice-grpc-common';
 
 import type { RpcHandlers } from './rpc-server.ts';

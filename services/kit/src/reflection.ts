@@ -29,7 +29,11 @@ export function reflectionServices(services: readonly DescService[]): Reflection
 function answers(index: DescriptorIndex): Handlers['serverReflectionInfo'] {
   return async function* serverReflectionInfo(requests) {
     for await (const request of requests) {
-      yield { validHost: request.host, originalRequest: request, messageResponse: index.answer(request.messageRequest) };
+      yield {
+        validHost: request.host,
+        originalRequest: request,
+        messageResponse: index.answer(request.messageRequest),
+      };
     }
   };
 }

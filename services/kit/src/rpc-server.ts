@@ -5,7 +5,14 @@ import { rmSync, statSync } from 'node:fs';
 import type { ChannelOptions } from '@grpc/grpc-js';
 import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2';
 import { isAbortError } from 'abort-controller-x';
-import { type CallContext, ServerError, type ServerMiddleware, type ServiceImplementation, Status, createServer } from 'nice-grpc';
+import {
+  type CallContext,
+  ServerError,
+  type ServerMiddleware,
+  type ServiceImplementation,
+  Status,
+  createServer,
+} from 'nice-grpc';
 
 import { type CallDeadline, callerDeadlineMs, deadlineInterceptor } from './deadlines.ts';
 import { WrennError } from './errors.ts';
@@ -24,8 +31,8 @@ export interface RpcServerOptions {
   readonly log: Log;
   // Granted to a unary call that brings no deadline.
   readonly defaultDeadlineMs?: number;
-  // Exceptions to it, by `Service/Method` without the package.
-  readonly deadlinesMs?: Readonly<Record<string, number>>;
+  // Exceptions to it, by `Service/Method` without the package. A function gets the request.
+  readonly deadlinesMs?: Readonly<Record<string, number | ((request: never) => number)>>;
   // How long stop() lets running calls finish before it cuts them.
   readonly drainMs?: number;
 }
@@ -117,8 +124,9 @@ function bounded(options: RpcServerOptions): ServerMiddleware<CallDeadline> {
     let { signal } = context;
     let late: AbortSignal | undefined;
     if (deadlineAtMs === Infinity && !call.requestStream && !call.responseStream) {
-      const name = call.method.path.slice(call.method.path.lastIndexOf('.') + 1);
-      const grantedMs = deadlinesMs[name] ?? defaultDeadlineMs;
+      const exception = deadlinesMs[call.method.path.slice(call.method.path.lastIndexOf('.') + 1)];
+      const grantedMs =
+        typeof exception === 'function' ? exception(call.request as never) : (exception ?? defaultDeadlineMs);
       deadlineAtMs = Date.now() + grantedMs;
       late = AbortSignal.timeout(grantedMs);
       signal = AbortSignal.any([signal, late]);

@@ -61,7 +61,9 @@ export async function runService(start: () => Promise<void>): Promise<void> {
     process.exit(0);
   } catch (error) {
     const isConfig = error instanceof ConfigError;
-    process.stderr.write(`${isConfig ? `bad configuration:\n${error.message}` : String((error as Error)?.stack ?? error)}\n`);
+    process.stderr.write(
+      `${isConfig ? `bad configuration:\n${error.message}` : String((error as Error)?.stack ?? error)}\n`,
+    );
     process.exit(isConfig ? 78 : 1);
   }
 }

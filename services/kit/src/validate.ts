@@ -15,7 +15,8 @@ export function requireSandboxId(value: string, field = 'sandbox_id'): SandboxId
 
 // A template, image or host name.
 export function requireName(value: string, field: string): string {
-  if (!namePattern.test(value)) throw invalidField(field, 'must be 1 to 63 characters a-z, 0-9, -, starting with a letter');
+  if (!namePattern.test(value))
+    throw invalidField(field, 'must be 1 to 63 characters a-z, 0-9, -, starting with a letter');
   return value;
 }
 
@@ -41,7 +42,8 @@ export function requireDurationWithin(value: Duration, field: string, minMs: num
 export function requireEnv(env: Readonly<Record<string, string>>, field: string, maxBytes = 65_536): void {
   let bytes = 0;
   for (const [name, value] of Object.entries(env)) {
-    if (!envNamePattern.test(name)) throw invalidField(field, `${JSON.stringify(name.slice(0, 64))} is no variable name`);
+    if (!envNamePattern.test(name))
+      throw invalidField(field, `${JSON.stringify(name.slice(0, 64))} is no variable name`);
     if (value.includes('\0')) throw invalidField(field, `the value of ${name} holds a NUL`);
     bytes += Buffer.byteLength(name) + Buffer.byteLength(value) + 2;
   }

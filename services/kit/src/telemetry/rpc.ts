@@ -12,7 +12,14 @@ import {
   propagation,
   trace,
 } from '@opentelemetry/api';
-import { ClientError, type ClientMiddleware, Metadata, ServerError, type ServerMiddleware, Status } from 'nice-grpc-common';
+import {
+  ClientError,
+  type ClientMiddleware,
+  Metadata,
+  ServerError,
+  type ServerMiddleware,
+  Status,
+} from 'nice-grpc-common';
 
 import { WrennError, codeOf } from '../errors.ts';
 
@@ -75,7 +82,10 @@ function statusOf(error: unknown): Status {
 }
 
 // A generator's body runs inside whoever calls next(), so each step must re-enter the context.
-function bound<T>(context: Context, inner: AsyncGenerator<T, T | void, undefined>): AsyncGenerator<T, T | void, undefined> {
+function bound<T>(
+  context: Context,
+  inner: AsyncGenerator<T, T | void, undefined>,
+): AsyncGenerator<T, T | void, undefined> {
   return {
     next: () => contextApi.with(context, () => inner.next()),
     return: (value) => contextApi.with(context, () => inner.return(value)),
