@@ -6,7 +6,7 @@ import { type Client, type ClientMiddleware, Metadata, createClientFactory } fro
 
 import { type OutboundCall, setGrpcTimeout } from './deadlines.ts';
 import { WrennError } from './errors.ts';
-import { fromClientError } from './rpc-errors.ts';
+import { type PeerReasons, fromClientError } from './rpc-errors.ts';
 import { type RpcDefinition, rpcDefinition } from './rpc-adapter.ts';
 import { tracedClient } from './telemetry/rpc.ts';
 
@@ -35,17 +35,19 @@ const laneOptions: Record<LaneName, ChannelOptions> = {
 export class Lanes {
   readonly #target: string;
   readonly #peer: string;
+  readonly #peerReasons: PeerReasons | undefined;
   readonly #channels = new Map<LaneName, Channel>();
 
   // `target` as grpc-js takes it: `host:port` or `unix:/path`; `peer` names the callee in errors.
-  constructor(target: string, peer: string) {
+  constructor(target: string, peer: string, peerReasons?: PeerReasons) {
     this.#target = target;
     this.#peer = peer;
+    this.#peerReasons = peerReasons;
   }
 
   client<S extends GenServiceMethods>(lane: LaneName, service: GenService<S>): RpcClient<S> {
     return createClientFactory()
-      .use(outbound(this.#peer))
+      .use(outbound(this.#peer, this.#peerReasons))
       .use(tracedClient(lane))
       .create(rpcDefinition(service), this.#channel(lane));
   }
@@ -66,7 +68,7 @@ export class Lanes {
 }
 
 // Sends the deadline along, enforces it here too, and turns failures into WrennErrors.
-function outbound(peer: string): ClientMiddleware<OutboundCall> {
+function outbound(peer: string, peerReasons: PeerReasons | undefined): ClientMiddleware<OutboundCall> {
   return async function* outboundCall(call, options) {
     const { deadlineAtMs = Infinity, signal, onTrailer, ...rest } = options;
     const isUnary = !call.requestStream && !call.responseStream;
@@ -104,7 +106,7 @@ function outbound(peer: string): ClientMiddleware<OutboundCall> {
       if (isLate) {
         throw new WrennError('DEADLINE_EXCEEDED', `${peer} did not answer in time`, { cause: error });
       }
-      throw fromClientError(error, trailer, peer);
+      throw fromClientError(error, trailer, peer, peerReasons);
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener('abort', cancel);

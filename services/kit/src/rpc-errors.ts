@@ -9,6 +9,12 @@ import { ClientError, type Metadata, ServerError, Status } from 'nice-grpc-commo
 import { WrennError, codeOf, isReason, messageOf, type Reason } from './errors.ts';
 
 export const errorDomain = 'wrenn';
+
+// How a callee outside the mesh, with an ErrorInfo domain of its own, names what we have reasons for.
+export interface PeerReasons {
+  readonly domain: string;
+  readonly reasons: Readonly<Record<string, Reason>>;
+}
 const detailsKey = 'grpc-status-details-bin';
 
 // Turns a domain error into the status to answer with, writing its details to the trailer.
@@ -30,23 +36,33 @@ export function toServerError(error: WrennError, trailer: Metadata): ServerError
 
 // Gives a failed outbound call its reason back: the callee's own where it sent one, else one that
 // follows from the status code. `peer` names the callee in messages.
-export function fromClientError(error: unknown, trailer: Metadata | undefined, peer: string): unknown {
+export function fromClientError(
+  error: unknown,
+  trailer: Metadata | undefined,
+  peer: string,
+  peerReasons?: PeerReasons,
+): unknown {
   if (isAbortError(error)) return new WrennError('CANCELLED', `the call to ${peer} was cancelled`, { cause: error });
   if (!(error instanceof ClientError)) return error;
-  const info = trailer && readErrorInfo(trailer);
+  const info = trailer && readErrorInfo(trailer, peerReasons);
   if (info) return new WrennError(info.reason, error.details, { cause: error, meta: info.meta });
   return new WrennError(reasonOfCode(error.code), `${peer}: ${error.details}`, { cause: error });
 }
 
-function readErrorInfo(trailer: Metadata): { reason: Reason; meta: Record<string, string> } | undefined {
+function readErrorInfo(
+  trailer: Metadata,
+  peerReasons: PeerReasons | undefined,
+): { reason: Reason; meta: Record<string, string> } | undefined {
   const raw = trailer.get(detailsKey);
   if (!(raw instanceof Uint8Array)) return undefined;
   try {
     for (const detail of fromBinary(StatusSchema, raw).details) {
       const info = anyUnpack(detail, ErrorInfoSchema);
-      if (info?.domain === errorDomain && isReason(info.reason)) {
+      if (info?.domain === errorDomain && !peerReasons && isReason(info.reason)) {
         return { reason: info.reason, meta: info.metadata };
       }
+      const translated = info?.domain === peerReasons?.domain ? peerReasons?.reasons[info?.reason ?? ''] : undefined;
+      if (translated) return { reason: translated, meta: {} };
     }
   } catch (error) {
     return { reason: 'INTERNAL', meta: { details: `unreadable: ${messageOf(error)}` } };
