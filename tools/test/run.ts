@@ -1,0 +1,15 @@
+// Runs every suite, one after the other. The very last line says how many tests passed and failed; a suite
+// that ran no test, or could not run, counts as one failure, so a green line always means that tests ran.
+import { suites } from './suites.ts';
+import { runSuite, type Outcome } from './run-suite.ts';
+
+const outcomes: Outcome[] = [];
+for (const suite of await suites()) outcomes.push(await runSuite(suite));
+
+process.stdout.write('\n');
+for (const { title, passed, failed, ms } of outcomes)
+  process.stdout.write(`${title.padEnd(22)} ${passed} passed, ${failed} failed in ${(ms / 1000).toFixed(1)} s\n`);
+const passed = outcomes.reduce((sum, outcome) => sum + outcome.passed, 0);
+const failed = outcomes.reduce((sum, outcome) => sum + outcome.failed, 0);
+process.exitCode = failed === 0 ? 0 : 1;
+process.stdout.write(`${passed} passed, ${failed} failed\n`);

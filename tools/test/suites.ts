@@ -1,0 +1,41 @@
+// What `make test` runs, in order: the quick checks first, the microVMs last.
+import { existsSync } from 'node:fs';
+import { glob, mkdir, readFile, rm } from 'node:fs/promises';
+import { countCargo, countChecks, countVitest } from './counts.ts';
+import type { Suite } from './run-suite.ts';
+
+const reports = '.build/test';
+
+export async function suites(): Promise<Suite[]> {
+  await rm(reports, { recursive: true, force: true });
+  await mkdir(reports, { recursive: true });
+  const list: Suite[] = [
+    { title: 'check', command: ['node', 'tools/test/check.ts'], count: async (output) => countChecks(output) },
+    vitest('unit and service tests', 'vitest.config.ts', 'unit'),
+    {
+      title: 'guest agent',
+      command: ['cargo', 'test', '--locked', '--color=never'],
+      cwd: 'services/guest-agent',
+      count: async (output) => countCargo(output),
+    },
+  ];
+  const e2e = await Array.fromAsync(glob('tools/e2e/**/*.test.ts', { exclude: ['**/node_modules/**'] }));
+  if (e2e.length > 0 && existsSync('tools/e2e/vitest.config.ts')) {
+    list.push({
+      title: 'guest images',
+      command: ['node', 'images/build.ts'],
+      count: async (output) => ({ passed: output.match(/^images: ready/m) ? 1 : 0, failed: 0 }),
+    });
+    list.push(vitest('end to end', 'tools/e2e/vitest.config.ts', 'e2e'));
+  }
+  return list;
+}
+
+function vitest(title: string, config: string, name: string): Suite {
+  const report = `${reports}/${name}.json`;
+  return {
+    title,
+    command: ['vitest', 'run', '-c', config, '--reporter=default', '--reporter=json', `--outputFile.json=${report}`],
+    count: async () => countVitest(await readFile(report, 'utf8')),
+  };
+}
