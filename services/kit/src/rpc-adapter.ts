@@ -35,13 +35,30 @@ function rpcMethod(service: DescService, method: DescMethod) {
     requestStream: method.methodKind === 'client_streaming' || method.methodKind === 'bidi_streaming',
     responseStream: method.methodKind === 'server_streaming' || method.methodKind === 'bidi_streaming',
     requestSerialize: serializer(method.input),
-    requestDeserialize: deserializer(method.input),
+    requestDeserialize: requestDeserializer(method.input),
     responseSerialize: serializer(method.output),
     responseDeserialize: deserializer(method.output),
     options: {},
   };
 }
 
+// Takes the place of a request that is no valid message. grpc-js would answer it with INTERNAL; it is the
+// caller's fault, so malformedInterceptor answers it instead, and no handler ever sees it.
+export class MalformedRequest {
+  readonly typeName: string;
+
+  constructor(typeName: string) {
+    this.typeName = typeName;
+  }
+}
+
 const serializer = (schema: DescMessage) => (message: MessageInitShape<DescMessage>) =>
   toBinary(schema, create(schema, message));
 const deserializer = (schema: DescMessage) => (bytes: Uint8Array) => fromBinary(schema, bytes);
+const requestDeserializer = (schema: DescMessage) => (bytes: Uint8Array) => {
+  try {
+    return fromBinary(schema, bytes);
+  } catch {
+    return new MalformedRequest(schema.typeName) as never; // The bytes are the caller's: nothing of them is worth keeping.
+  }
+};

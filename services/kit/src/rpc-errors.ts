@@ -15,23 +15,35 @@ export interface PeerReasons {
   readonly domain: string;
   readonly reasons: Readonly<Record<string, Reason>>;
 }
-const detailsKey = 'grpc-status-details-bin';
+export const detailsKey = 'grpc-status-details-bin';
+// A trailer above 64 KiB would break the connection, and the message travels twice in it.
+const maxMessageLength = 2000;
+const maxMetaLength = 500;
 
 // Turns a domain error into the status to answer with, writing its details to the trailer.
 export function toServerError(error: WrennError, trailer: Metadata): ServerError {
-  const code = codeOf[error.reason];
+  trailer.set(detailsKey, statusDetails(error));
+  return new ServerError(codeOf[error.reason], sendable(error.message, maxMessageLength));
+}
+
+export function statusDetails(error: WrennError): Uint8Array {
+  const meta = Object.entries(error.meta).map(([name, value]) => [name, sendable(value, maxMetaLength)]);
   const info = create(ErrorInfoSchema, {
     reason: error.reason,
     domain: errorDomain,
-    metadata: { ...error.meta },
+    metadata: Object.fromEntries(meta) as Record<string, string>,
   });
   const status = create(StatusSchema, {
-    code,
-    message: error.message,
+    code: codeOf[error.reason],
+    message: sendable(error.message, maxMessageLength),
     details: [anyPack(ErrorInfoSchema, info)],
   });
-  trailer.set(detailsKey, toBinary(StatusSchema, status));
-  return new ServerError(code, error.message);
+  return toBinary(StatusSchema, status);
+}
+
+// Half a surrogate pair, which cutting a text can leave, makes grpc-js throw while it answers.
+export function sendable(text: string, maxLength = maxMessageLength): string {
+  return text.slice(0, maxLength).toWellFormed();
 }
 
 // Gives a failed outbound call its reason back: the callee's own where it sent one, else one that

@@ -1,6 +1,7 @@
 // A gRPC server with what every service owes its callers: typed errors, deadlines, limits, health,
 // reflection, spans, and an end that lets running calls finish.
 import { rmSync, statSync } from 'node:fs';
+import { connect } from 'node:net';
 
 import type { ChannelOptions } from '@grpc/grpc-js';
 import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2';
@@ -10,7 +11,6 @@ import {
   ServerError,
   type ServerMiddleware,
   type ServiceImplementation,
-  Status,
   createServer,
 } from 'nice-grpc';
 
@@ -21,7 +21,8 @@ import { newErrorId } from './ids.ts';
 import type { Log } from './log.ts';
 import { reflectionServices } from './reflection.ts';
 import { type RpcDefinition, rpcDefinition } from './rpc-adapter.ts';
-import { toServerError } from './rpc-errors.ts';
+import { sendable, toServerError } from './rpc-errors.ts';
+import { malformedInterceptor } from './rpc-malformed.ts';
 import { tracedServer } from './telemetry/rpc.ts';
 
 export type Call = CallContext & CallDeadline;
@@ -53,7 +54,10 @@ export class RpcServer {
 
   constructor(options: RpcServerOptions) {
     this.#options = options;
-    this.#server = createServer({ ...serverOptions, interceptors: [deadlineInterceptor] } as ChannelOptions)
+    this.#server = createServer({
+      ...serverOptions,
+      interceptors: [deadlineInterceptor, malformedInterceptor],
+    } as ChannelOptions)
       .use(answering(options.log))
       .use(tracedServer)
       .use(bounded(options));
@@ -71,7 +75,7 @@ export class RpcServer {
     for (const { service, handlers } of reflectionServices(this.#services)) {
       this.#server.add(rpcDefinition(service), handlers as never);
     }
-    if (address.startsWith('unix:')) removeStaleSocket(address.slice('unix:'.length));
+    if (address.startsWith('unix:')) await removeStaleSocket(address.slice('unix:'.length));
     const port = await this.#server.listen(address);
     this.#options.log.info({ address, port }, 'listening');
     return port;
@@ -86,13 +90,27 @@ export class RpcServer {
     this.#health.setAll('NOT_SERVING');
     this.#health.endWatches();
     const cut = setTimeout(() => this.#server.forceShutdown(), this.#options.drainMs ?? 5000);
-    await this.#server.shutdown();
-    clearTimeout(cut);
+    try {
+      await this.#server.shutdown();
+    } finally {
+      clearTimeout(cut);
+    }
   }
 }
 
-function removeStaleSocket(path: string): void {
-  if (statSync(path, { throwIfNoEntry: false })?.isSocket()) rmSync(path);
+// A socket file outlives a server that was killed. One that still answers belongs to a running server,
+// and taking its name away would leave two of a kind behind.
+async function removeStaleSocket(path: string): Promise<void> {
+  if (!statSync(path, { throwIfNoEntry: false })?.isSocket()) return;
+  const isServed = await new Promise<boolean>((resolve) => {
+    const socket = connect(path, () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.on('error', () => resolve(false));
+  });
+  if (isServed) throw new Error(`${path} is served by another process`);
+  rmSync(path);
 }
 
 // The outermost layer: whatever went wrong becomes a status a client can act on.
@@ -101,7 +119,7 @@ function answering(log: Log): ServerMiddleware {
     try {
       return yield* call.next(call.request, context);
     } catch (error) {
-      if (error instanceof ServerError) throw error;
+      if (error instanceof ServerError) throw new ServerError(error.code, sendable(error.details));
       if (error instanceof WrennError) {
         log.debug({ err: error, method: call.method.path }, 'call refused');
         throw toServerError(error, context.trailer);
@@ -116,28 +134,33 @@ function answering(log: Log): ServerMiddleware {
   };
 }
 
-// Gives every handler a deadline and turns work that outlived it into DEADLINE_EXCEEDED.
+// Gives every handler a deadline, aborts its signal when that passes, and turns work that outlived it
+// into DEADLINE_EXCEEDED. grpc-js answers the caller by itself but aborts only once the status is
+// written, which a reader that has stopped reading can put off for ever.
 function bounded(options: RpcServerOptions): ServerMiddleware<CallDeadline> {
-  const { defaultDeadlineMs = 30_000, deadlinesMs = {} } = options;
   return async function* bound(call, context) {
     let deadlineAtMs = callerDeadlineMs(context);
-    let { signal } = context;
-    let late: AbortSignal | undefined;
     if (deadlineAtMs === Infinity && !call.requestStream && !call.responseStream) {
-      const exception = deadlinesMs[call.method.path.slice(call.method.path.lastIndexOf('.') + 1)];
-      const grantedMs =
-        typeof exception === 'function' ? exception(call.request as never) : (exception ?? defaultDeadlineMs);
-      deadlineAtMs = Date.now() + grantedMs;
-      late = AbortSignal.timeout(grantedMs);
-      signal = AbortSignal.any([signal, late]);
+      deadlineAtMs = Date.now() + grantedMs(options, call.method.path, call.request);
     }
+    if (deadlineAtMs === Infinity) return yield* call.next(call.request, { ...context, deadlineAtMs });
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(), Math.max(0, deadlineAtMs - Date.now()));
+    const signal = AbortSignal.any([context.signal, late.signal]);
     try {
       return yield* call.next(call.request, { ...context, signal, deadlineAtMs });
     } catch (error) {
-      if (late?.aborted) {
-        throw new ServerError(Status.DEADLINE_EXCEEDED, 'the default deadline of this rpc passed');
-      }
-      throw error;
+      if (!late.signal.aborted) throw error;
+      throw new WrennError('DEADLINE_EXCEEDED', 'the deadline of this call passed', { cause: error });
+    } finally {
+      clearTimeout(timer);
     }
   };
+}
+
+// What a call without a deadline gets: by `Service/Method`, else the default.
+function grantedMs(options: RpcServerOptions, path: string, request: unknown): number {
+  const exception = options.deadlinesMs?.[path.slice(path.lastIndexOf('.') + 1)];
+  if (typeof exception === 'function') return exception(request as never);
+  return exception ?? options.defaultDeadlineMs ?? 30_000;
 }

@@ -12,6 +12,7 @@ import {
   propagation,
   trace,
 } from '@opentelemetry/api';
+import { isAbortError } from 'abort-controller-x';
 import {
   ClientError,
   type ClientMiddleware,
@@ -78,7 +79,7 @@ async function* ended<T>(span: Span, inner: RpcSteps<T>): AsyncGenerator<T, T | 
 function statusOf(error: unknown): Status {
   if (error instanceof WrennError) return codeOf[error.reason];
   if (error instanceof ServerError || error instanceof ClientError) return error.code;
-  return Status.UNKNOWN;
+  return isAbortError(error) ? Status.CANCELLED : Status.INTERNAL;
 }
 
 // A generator's body runs inside whoever calls next(), so each step must re-enter the context.
