@@ -20,7 +20,6 @@ const common: ChannelOptions = {
   'grpc.keepalive_time_ms': 30_000,
   'grpc.keepalive_timeout_ms': 10_000,
   'grpc.initial_reconnect_backoff_ms': 50,
-  'grpc.min_reconnect_backoff_ms': 50,
   'grpc.max_reconnect_backoff_ms': 1000,
   'grpc.enable_retries': 0,
   'grpc.enable_http_proxy': 0,
@@ -36,13 +35,16 @@ export class Lanes {
   readonly #target: string;
   readonly #peer: string;
   readonly #peerReasons: PeerReasons | undefined;
+  readonly #connectTimeoutMs: number;
   readonly #channels = new Map<LaneName, Channel>();
 
   // `target` as grpc-js takes it: `host:port` or `unix:/path`; `peer` names the callee in errors.
-  constructor(target: string, peer: string, peerReasons?: PeerReasons) {
+  // `connectTimeoutMs` bounds one attempt to connect; one that polls for a callee to appear wants it short.
+  constructor(target: string, peer: string, peerReasons?: PeerReasons, connectTimeoutMs = 3000) {
     this.#target = target;
     this.#peer = peer;
     this.#peerReasons = peerReasons;
+    this.#connectTimeoutMs = connectTimeoutMs;
   }
 
   client<S extends GenServiceMethods>(lane: LaneName, service: GenService<S>): RpcClient<S> {
@@ -60,7 +62,12 @@ export class Lanes {
   #channel(lane: LaneName): Channel {
     let channel = this.#channels.get(lane);
     if (!channel) {
-      channel = new Channel(this.#target, credentials.createInsecure(), { ...common, ...laneOptions[lane] });
+      channel = new Channel(this.#target, credentials.createInsecure(), {
+        ...common,
+        ...laneOptions[lane],
+        // Its name notwithstanding, grpc-js takes it as the time limit of a connection attempt.
+        'grpc.min_reconnect_backoff_ms': this.#connectTimeoutMs,
+      });
       this.#channels.set(lane, channel);
     }
     return channel;
@@ -78,19 +85,20 @@ function outbound(peer: string, peerReasons: PeerReasons | undefined): ClientMid
     const metadata = Metadata(rest.metadata);
     const abort = new AbortController();
     const cancel = () => abort.abort();
-    if (signal?.aborted) cancel();
-    signal?.addEventListener('abort', cancel, { once: true });
     let isLate = false;
     let timer: NodeJS.Timeout | undefined;
     if (deadlineAtMs !== Infinity) {
       const remainingMs = deadlineAtMs - Date.now();
+      if (remainingMs <= 0) throw new WrennError('DEADLINE_EXCEEDED', `no time was left to call ${peer}`);
       setGrpcTimeout(metadata, remainingMs);
       const expire = () => {
         isLate = true;
         abort.abort();
       };
-      timer = setTimeout(expire, Math.max(0, remainingMs));
+      timer = setTimeout(expire, remainingMs);
     }
+    if (signal?.aborted) cancel();
+    signal?.addEventListener('abort', cancel, { once: true });
     let trailer: Metadata | undefined;
     try {
       return yield* call.next(call.request, {
