@@ -6,8 +6,9 @@ export function msOfDuration(duration: Duration): number {
 }
 
 export function durationOfMs(ms: number): { seconds: bigint; nanos: number } {
-  const seconds = Math.trunc(ms / 1000);
-  return { seconds: BigInt(seconds), nanos: Math.round((ms - seconds * 1000) * 1e6) };
+  // Rounded to whole nanoseconds before it is split, so that nanos never come to a full second.
+  const totalNanos = BigInt(Math.trunc(ms)) * 1_000_000n + BigInt(Math.round((ms % 1) * 1e6));
+  return { seconds: totalNanos / 1_000_000_000n, nanos: Number(totalNanos % 1_000_000_000n) };
 }
 
 export function timestampOf(date: Date): Timestamp {

@@ -1,5 +1,7 @@
 // Runs a short-lived program of the system to its end. Arguments are never parsed by a shell.
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
+
+import { AbortError } from 'abort-controller-x';
 
 export interface RunOptions {
   readonly input?: string;
@@ -15,8 +17,14 @@ export class ProgramError extends Error {
   readonly exitCode: number | null;
   readonly stderr: string;
 
-  constructor(command: string, exitCode: number | null, stderr: string) {
-    super(`${command} failed (${exitCode ?? 'killed'}): ${stderr.trim().slice(0, 2000)}`);
+  constructor(
+    command: string,
+    exitCode: number | null,
+    stderr: string,
+    why = `exit code ${exitCode}`,
+    cause?: unknown,
+  ) {
+    super(`${command} failed (${why}): ${stderr.trim().slice(0, 2000)}`, { cause });
     this.exitCode = exitCode;
     this.stderr = stderr;
   }
@@ -24,31 +32,59 @@ export class ProgramError extends Error {
 
 const outputLimit = 16 * 1024 * 1024;
 
-// Resolves to its stdout; rejects with ProgramError unless it exits with 0 within the time limit (30 s).
+// Resolves to its stdout. Rejects with ProgramError unless it exits with 0 within the time limit (30 s) and
+// prints at most 16 MiB; with AbortError when the signal aborts. It and all it started are dead then.
 export const runProgram: RunProgram = (program, args, options = {}) =>
   new Promise((resolve, reject) => {
-    const child = spawn(program, args, {
-      stdio: ['pipe', 'pipe', 'pipe'],
-      timeout: options.timeoutMs ?? 30_000,
-      killSignal: 'SIGKILL',
-      ...(options.signal && { signal: options.signal }),
-      ...(options.env && { env: options.env }),
-    });
+    const command = [program, ...args].join(' ').slice(0, 300);
+    const { timeoutMs = 30_000, signal, input = '', env } = options;
+    if (signal?.aborted) {
+      reject(new AbortError());
+      return;
+    }
+    // In a process group of its own: a child of it that holds the pipes open must not outlive the limit.
+    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'], detached: true, ...(env && { env }) });
+    let stopped: string | undefined;
+    const stop = (why: string) => {
+      stopped ??= why;
+      killGroup(child);
+    };
+    const timer = setTimeout(() => stop(`no end within ${timeoutMs} ms`), timeoutMs);
+    const abort = () => stop('aborted');
+    signal?.addEventListener('abort', abort, { once: true });
+    const settle = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', abort);
+    };
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       stdout += text;
-      if (stdout.length > outputLimit) child.kill('SIGKILL');
+      if (stdout.length > outputLimit) stop(`more than ${outputLimit} bytes of output`);
     });
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       if (stderr.length < 65_536) stderr += text;
     });
-    child.on('error', reject);
-    child.on('close', (code) => {
-      if (code === 0) resolve(stdout);
-      else reject(new ProgramError([program, ...args].join(' ').slice(0, 300), code, stderr));
+    child.on('error', (error) => {
+      settle();
+      reject(new ProgramError(command, null, '', error.message, error));
+    });
+    child.on('close', (code, killedBy) => {
+      settle();
+      if (stopped === 'aborted') reject(new AbortError());
+      else if (code === 0 && !stopped) resolve(stdout);
+      else reject(new ProgramError(command, code, stderr, stopped ?? (killedBy ? `killed by ${killedBy}` : undefined)));
     });
     // A program that ends without reading its input is judged by its exit code, not by EPIPE.
     child.stdin.on('error', () => undefined);
-    child.stdin.end(options.input ?? '');
+    child.stdin.end(input);
   });
+
+function killGroup(child: ChildProcess): void {
+  if (child.pid === undefined) return;
+  try {
+    process.kill(-child.pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}

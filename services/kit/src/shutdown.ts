@@ -26,6 +26,11 @@ export class Shutdown {
     return this.#closing;
   }
 
+  // `await using stop = new Shutdown(log)`: what was opened is closed also when the start fails half-way.
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
   // Resolves after SIGTERM or SIGINT, once everything is closed. A second signal does not hurry it.
   async onSignal(): Promise<void> {
     const signal = await new Promise<string>((resolve) => {
