@@ -1,0 +1,75 @@
+// Tells the scheduler, again and again, that this host is there and what it can hold.
+import { availableParallelism, totalmem } from 'node:os';
+import { statfs } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { inMs } from '@wrenn/kit/deadlines';
+import type { Lanes } from '@wrenn/kit/lanes';
+import type { Log } from '@wrenn/kit/log';
+import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
+
+const periodMs = 3000;
+const callLimitMs = 2000;
+// What the host keeps for itself.
+const sharePercent = 80;
+
+export interface HostFacts {
+  readonly hostId: string;
+  readonly address: string;
+  readonly vmm: string;
+  readonly accelerator: string;
+  readonly memoryBytes: number;
+}
+
+// The memory that guests may use together: a share of the host's, and never more than the tmpfs holds.
+export async function guestMemoryBytes(ramDir: string): Promise<number> {
+  const { bsize, blocks } = await statfs(ramDir);
+  return Math.floor(Math.min((totalmem() * sharePercent) / 100, bsize * blocks));
+}
+
+export class HostReport {
+  readonly #stop = new AbortController();
+  readonly #running: Promise<void>;
+
+  constructor(scheduler: Lanes, facts: HostFacts, slotCapacity: () => Promise<number>, log: Log) {
+    this.#running = this.#run(scheduler, facts, slotCapacity, log);
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+  }
+
+  async #run(scheduler: Lanes, facts: HostFacts, slotCapacity: () => Promise<number>, log: Log): Promise<void> {
+    const client = scheduler.client('control', SchedulerService);
+    let isHeard = true;
+    while (!this.#stop.signal.aborted) {
+      try {
+        const capacity = {
+          cpuCount: availableParallelism(),
+          memoryBytes: BigInt(facts.memoryBytes),
+          slotCount: await slotCapacity(),
+          vmm: facts.vmm,
+          accelerator: facts.accelerator,
+        };
+        const call = inMs(callLimitMs, this.#stop.signal);
+        await client.reportHost({ hostId: facts.hostId, address: facts.address, capacity }, call);
+        if (!isHeard) log.info('the scheduler hears this host again');
+        isHeard = true;
+      } catch (error) {
+        if (this.#stop.signal.aborted) return;
+        if (isHeard) log.warn({ err: error }, 'the scheduler does not hear this host');
+        isHeard = false;
+      }
+      await this.#pause(isHeard ? periodMs : periodMs / 6);
+    }
+  }
+
+  async #pause(ms: number): Promise<void> {
+    try {
+      await sleep(ms, undefined, { signal: this.#stop.signal });
+    } catch (error) {
+      if (!this.#stop.signal.aborted) throw error;
+    }
+  }
+}

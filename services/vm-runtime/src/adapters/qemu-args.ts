@@ -1,0 +1,73 @@
+// The command line of a QEMU microvm. docs/decisions/0008-qemu-microvm.md says why each flag is there.
+import type { Launch } from '../domain/vm.ts';
+
+export type Accelerator = 'kvm' | 'tcg';
+
+export interface GuestFiles {
+  readonly kernel: string;
+  readonly initramfs: string;
+}
+
+export interface QemuPlatform extends GuestFiles {
+  readonly accelerator: Accelerator;
+  readonly tscKhz: number; // The host's; a guest that must measure it under load can hang.
+}
+
+export const qemuProgram = 'qemu-system-x86_64';
+// Room for one full console ring.
+export const consoleBytes = 65_536;
+
+export function vmName(sandboxId: string): string {
+  return `wrenn-${sandboxId}`;
+}
+
+export function machineArgs(platform: QemuPlatform, launch: Launch, paths: { ram: string; qmp: string }): string[] {
+  const { slot } = launch;
+  return [
+    ...['-name', vmName(launch.sandboxId)],
+    ...['-M', 'microvm,memory-backend=ram', ...acceleratorArgs(platform.accelerator)],
+    ...['-smp', String(launch.vcpuCount), '-m', `${launch.memoryBytes / 1048576}M`],
+    ...['-object', `memory-backend-file,id=ram,size=${launch.memoryBytes},mem-path=${quoted(paths.ram)},share=on`],
+    ...bareArgs,
+    ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
+    // A guest that resets or powers off stays for its console to be read, until it is destroyed.
+    ...['-action', 'reboot=shutdown,shutdown=pause'],
+    ...kernelArgs(platform, ''),
+    ...['-chardev', `ringbuf,id=console,size=${consoleBytes}`, '-serial', 'chardev:console'],
+    ...['-blockdev', `driver=file,node-name=root-file,filename=${quoted(launch.diskPath)}`],
+    ...['-blockdev', 'driver=qcow2,node-name=root,file=root-file,discard=unmap'],
+    ...['-device', 'virtio-blk-device,drive=root'],
+    ...['-netdev', `tap,id=net,ifname=${slot.tap},script=no,downscript=no`],
+    ...['-device', `virtio-net-device,netdev=net,mac=${slot.guestMac}`],
+    ...['-qmp', `unix:${quoted(paths.qmp)},server=on,wait=off`],
+  ];
+}
+
+// A machine that only boots the kernel, says so on its console and ends.
+export function probeArgs(platform: QemuPlatform): string[] {
+  return [
+    ...['-M', 'microvm', ...acceleratorArgs(platform.accelerator), '-smp', '1', '-m', '128M'],
+    ...bareArgs,
+    '-no-reboot',
+    ...kernelArgs(platform, 'wrenn.probe'),
+    ...['-serial', 'stdio'],
+  ];
+}
+
+const bareArgs = ['-nodefaults', '-no-user-config', '-display', 'none'];
+
+function acceleratorArgs(accelerator: Accelerator): string[] {
+  // TCG's cache of translated code counts towards the VM's memory limit: it must have a bound.
+  if (accelerator === 'tcg') return ['-accel', 'tcg,thread=multi,tb-size=256', '-cpu', 'max'];
+  return ['-accel', 'kvm', '-cpu', 'host'];
+}
+
+function kernelArgs({ kernel, initramfs, tscKhz }: QemuPlatform, extra: string): string[] {
+  const append = `console=ttyS0 reboot=t panic=-1 quiet no_timer_check tsc_early_khz=${tscKhz} ${extra}`.trimEnd();
+  return ['-kernel', kernel, '-initrd', initramfs, '-append', append];
+}
+
+// QEMU splits option values at commas; a doubled one stands for itself.
+function quoted(path: string): string {
+  return path.replaceAll(',', ',,');
+}

@@ -1,0 +1,122 @@
+// QEMU's machine protocol over its unix socket: JSON lines, one answer per command, events in between.
+// The other side is a process that a guest may have taken over: lines are bounded, answers checked.
+import { type Socket, connect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { z } from 'zod';
+
+const maxLineBytes = 1024 * 1024;
+const replyLimitMs = 5000;
+const lineShape = z.object({
+  return: z.unknown().optional(),
+  error: z.object({ class: z.string(), desc: z.string() }).optional(),
+  id: z.number().optional(),
+  event: z.string().optional(),
+  data: z.record(z.string(), z.unknown()).optional(),
+});
+
+export type QmpEvent = { readonly name: string; readonly data: Readonly<Record<string, unknown>> };
+
+interface Waiting {
+  resolve(value: unknown): void;
+  reject(error: Error): void;
+}
+
+export class Qmp {
+  readonly closed: Promise<void>;
+  readonly #socket: Socket;
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #onEvent: (event: QmpEvent) => void;
+  #nextId = 1;
+  #partial = '';
+
+  private constructor(socket: Socket, onEvent: (event: QmpEvent) => void) {
+    this.#socket = socket;
+    this.#onEvent = onEvent;
+    this.closed = new Promise((resolve) => socket.once('close', () => resolve()));
+    socket.setEncoding('utf8').on('data', (text: string) => this.#receive(text));
+    socket.on('error', () => socket.destroy());
+    void this.closed.then(() => this.#failAll(new Error('the QMP connection is closed')));
+  }
+
+  // Connects as soon as the socket accepts; polls as long as `isAlive` says and the signal lets it.
+  static async connect(
+    path: string,
+    onEvent: (event: QmpEvent) => void,
+    isAlive: () => boolean,
+    signal: AbortSignal,
+  ): Promise<Qmp> {
+    for (;;) {
+      signal.throwIfAborted();
+      if (!isAlive()) throw new Error('QEMU ended');
+      const socket = await tryConnect(path);
+      if (socket) {
+        const qmp = new Qmp(socket, onEvent);
+        await qmp.execute('qmp_capabilities');
+        return qmp;
+      }
+      await sleep(10, undefined, { signal });
+    }
+  }
+
+  async execute(command: string, args: Readonly<Record<string, unknown>> = {}): Promise<unknown> {
+    const id = this.#nextId++;
+    const reply = Promise.withResolvers<unknown>();
+    this.#waiting.set(id, reply);
+    const timer = setTimeout(() => reply.reject(new Error(`QEMU did not answer ${command} in time`)), replyLimitMs);
+    try {
+      if (this.#socket.destroyed) throw new Error('the QMP connection is closed');
+      this.#socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
+      return await reply.promise;
+    } finally {
+      clearTimeout(timer);
+      this.#waiting.delete(id);
+    }
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+
+  #receive(text: string): void {
+    this.#partial += text;
+    for (let end = this.#partial.indexOf('\n'); end >= 0; end = this.#partial.indexOf('\n')) {
+      const line = this.#partial.slice(0, end);
+      this.#partial = this.#partial.slice(end + 1);
+      this.#handle(line);
+    }
+    if (this.#partial.length > maxLineBytes) this.#socket.destroy();
+  }
+
+  #handle(line: string): void {
+    const message = parseLine(line);
+    if (!message) return void this.#socket.destroy();
+    if (message.event) this.#onEvent({ name: message.event, data: message.data ?? {} });
+    const waiting = message.id === undefined ? undefined : this.#waiting.get(message.id);
+    if (message.error) waiting?.reject(new Error(`QEMU: ${message.error.desc}`));
+    else waiting?.resolve(message.return);
+  }
+
+  #failAll(error: Error): void {
+    for (const waiting of this.#waiting.values()) waiting.reject(error);
+  }
+}
+
+function parseLine(line: string) {
+  try {
+    return lineShape.parse(JSON.parse(line));
+  } catch {
+    return undefined;
+  }
+}
+
+function tryConnect(path: string): Promise<Socket | undefined> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.removeAllListeners('error');
+      resolve(socket);
+    });
+    socket.once('error', () => resolve(undefined));
+  });
+}

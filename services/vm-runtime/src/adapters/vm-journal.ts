@@ -1,0 +1,64 @@
+// One directory a VM under the run directory: it is made before anything is acquired for the VM and
+// removed after all is released. On a tmpfs: after a reboot there is nothing to adopt.
+import { chmod, mkdir, readFile, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { z } from 'zod';
+
+import { writeDurably } from '@wrenn/kit/durable-file';
+import { type SandboxId, isSandboxId } from '@wrenn/kit/ids';
+import type { Log } from '@wrenn/kit/log';
+
+import type { Journal, VmRecord } from '../domain/vm.ts';
+
+const common = {
+  sandboxId: z.custom<SandboxId>((id) => typeof id === 'string' && isSandboxId(id)),
+  createdAtMs: z.number(),
+};
+const recordShape = z.discriminatedUnion('phase', [
+  z.object({ ...common, phase: z.literal('starting') }),
+  z.object({
+    ...common,
+    phase: z.literal('running'),
+    guestAddress: z.ipv4(),
+    vmm: z.object({ pid: z.number().int(), startTicks: z.number() }),
+  }),
+]);
+
+export class VmJournal implements Journal {
+  readonly #dir: string;
+  readonly #log: Log;
+
+  constructor(dir: string, log: Log) {
+    this.#dir = dir;
+    this.#log = log;
+  }
+
+  async write(record: VmRecord): Promise<void> {
+    const dir = join(this.#dir, record.sandboxId);
+    await mkdir(dir, { recursive: true });
+    // QEMU, as its own uid, passes through to its jail.
+    await chmod(dir, 0o711);
+    await writeDurably(join(dir, 'vm.json'), JSON.stringify(record), 0o600);
+  }
+
+  async remove(sandboxId: SandboxId): Promise<void> {
+    await rm(join(this.#dir, sandboxId), { recursive: true, force: true });
+  }
+
+  // A record that cannot be read counts as one that never got further than `starting`.
+  async readAll(): Promise<VmRecord[]> {
+    await mkdir(this.#dir, { recursive: true });
+    const ids = (await readdir(this.#dir)).filter((name) => isSandboxId(name));
+    return Promise.all(ids.map((id) => this.#read(id)));
+  }
+
+  async #read(sandboxId: SandboxId): Promise<VmRecord> {
+    try {
+      return recordShape.parse(JSON.parse(await readFile(join(this.#dir, sandboxId, 'vm.json'), 'utf8')));
+    } catch (error) {
+      this.#log.warn({ err: error, sandbox: sandboxId }, 'unreadable vm record');
+      return { sandboxId, createdAtMs: 0, phase: 'starting' };
+    }
+  }
+}

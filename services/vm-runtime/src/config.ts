@@ -1,0 +1,23 @@
+import { z } from 'zod';
+
+import { absolutePath, commonShape, readConfig, rpcAddress } from '@wrenn/kit/config';
+
+const shape = {
+  ...commonShape,
+  listen: rpcAddress().default('127.0.0.1:9472'),
+  advertise: rpcAddress().default('127.0.0.1:9472'), // Where scheduler and gateway reach this host.
+  hostId: z.string().regex(/^[a-z][a-z0-9-]{0,62}$/, 'must be 1 to 63 characters a-z, 0-9, -'),
+  scheduler: rpcAddress().default('127.0.0.1:9471'),
+  network: rpcAddress().default('unix:/run/wrenn/network.sock'),
+  snapshotStore: rpcAddress().default('unix:/run/wrenn/snapshot-store.sock'),
+  kernel: absolutePath(),
+  initramfs: absolutePath(),
+  agentBinary: absolutePath(), // The agent as a host program: it measures the TSC rate.
+  runDir: absolutePath().default('/run/wrenn/vm-runtime'),
+  dataDir: absolutePath().default('/var/lib/wrenn/vm-runtime'),
+  ramDir: absolutePath().default('/dev/shm/wrenn'), // Guest memory; must be a tmpfs.
+};
+
+export type Config = ReturnType<typeof parseConfig>;
+
+export const parseConfig = (env: NodeJS.ProcessEnv) => readConfig(shape, env);

@@ -1,0 +1,51 @@
+// The guest's agent as vm-runtime uses it. What it answers comes from inside the guest: untrusted.
+import type { OutboundCall } from '@wrenn/kit/deadlines';
+
+export interface GuestIdentity {
+  readonly sandboxId: string;
+  readonly template: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly defaultUser: string;
+}
+
+export interface Command {
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+  readonly user: string;
+}
+
+export type Selector = { readonly pid: number } | { readonly tag: string };
+
+export type ProcessEvent =
+  | { readonly kind: 'started'; readonly pid: number }
+  | { readonly kind: 'stdout' | 'stderr'; readonly data: Uint8Array }
+  | { readonly kind: 'exited'; readonly exitCode: number; readonly signal: number };
+
+export interface RunningProcess {
+  readonly pid: number;
+  readonly tag: string;
+  readonly command: Command;
+}
+
+export interface StartOptions {
+  readonly tag?: string;
+  readonly hasStdin: boolean;
+}
+
+// Every method needs a deadline or a signal; streams end with their signal. Errors: AGENT_UNREACHABLE,
+// AGENT_MISBEHAVED and those that wrenn.v1.ProcessService documents.
+export interface GuestAgent {
+  // Resolves once the agent accepts connections; polls until the signal aborts.
+  awaitListening(signal: AbortSignal): Promise<void>;
+  init(identity: GuestIdentity, call: OutboundCall): Promise<void>;
+  // `started` first, `exited` last. Leaving the stream leaves the process running.
+  start(command: Command, options: StartOptions, signal: AbortSignal): AsyncIterable<ProcessEvent>;
+  connect(selector: Selector, signal: AbortSignal): AsyncIterable<ProcessEvent>;
+  sendInput(selector: Selector, data: Uint8Array, call: OutboundCall): Promise<void>;
+  closeStdin(selector: Selector, call: OutboundCall): Promise<void>;
+  signal(selector: Selector, signal: number, call: OutboundCall): Promise<void>;
+  list(call: OutboundCall): Promise<RunningProcess[]>;
+  close(): void;
+}

@@ -1,0 +1,164 @@
+import { systemClock } from '@wrenn/kit/clock';
+import { WrennError } from '@wrenn/kit/errors';
+import { newSandboxId } from '@wrenn/kit/ids';
+import { openLog } from '@wrenn/kit/log';
+import { beforeEach, expect, test, vi } from 'vitest';
+
+import { FakeAgent, FakeDisks, FakeJournal, FakeSlots, FakeVmm } from '../../test/fakes.ts';
+import type { VmSpec } from './vm.ts';
+import { VmTable } from './vm-table.ts';
+
+const caller = { signal: new AbortController().signal, deadlineAtMs: Infinity };
+
+function spec(): VmSpec {
+  const sizes = { vcpuCount: 1, memoryBytes: 2 ** 28, diskBytes: 2 ** 30 };
+  return { sandboxId: newSandboxId(), template: 'minimal', image: 'minimal', ...sizes, env: {}, defaultUser: '' };
+}
+
+let slots: FakeSlots;
+let disks: FakeDisks;
+let vmm: FakeVmm;
+let journal: FakeJournal;
+let agent: FakeAgent;
+
+const table = () =>
+  new VmTable({
+    slots,
+    disks,
+    vmm,
+    journal,
+    agents: { dial: () => agent },
+    log: openLog('test', 'silent'),
+    clock: systemClock,
+  });
+
+const held = () => [slots.leased.size, disks.made.size, vmm.running.size, journal.records.size];
+
+beforeEach(() => {
+  slots = new FakeSlots();
+  disks = new FakeDisks();
+  vmm = new FakeVmm();
+  journal = new FakeJournal();
+  agent = new FakeAgent();
+});
+
+test('makes a VM, tells its stages and lists it as running', async () => {
+  const vms = table();
+  const { stages } = await vms.create(spec(), caller);
+  expect(stages.map(({ stage }) => stage).toSorted()).toEqual(['boot', 'disk', 'init', 'network', 'vmm']);
+  expect(vms.list().map(({ state }) => state.name)).toEqual(['running']);
+  expect([...journal.records.values()].map(({ phase }) => phase)).toEqual(['running']);
+});
+
+test('refuses a second VM for one sandbox and leaves the first alone', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  await expect(vms.create(wanted, caller)).rejects.toMatchObject({ reason: 'VM_EXISTS' });
+  expect(vms.running(wanted.sandboxId).guestAddress).toBe('10.11.0.1');
+});
+
+const failure = new WrennError('NO_SLOT_LEFT', 'none');
+test.each([
+  ['the network', () => (slots.failure = failure)],
+  ['the disk', () => (disks.failure = failure)],
+  ['the VMM', () => (vmm.failure = failure)],
+  ['the agent', () => (agent.initFailure = failure)],
+])('leaves nothing behind when %s fails, not even what a failed call had made', async (_what, breakIt) => {
+  breakIt();
+  const vms = table();
+  await expect(vms.create(spec(), caller)).rejects.toBe(failure);
+  expect(held()).toEqual([0, 0, 0, 0]);
+  expect(vms.list()).toEqual([]);
+});
+
+test('starts a guest that does not get ready once more, then gives up with its console', async () => {
+  vi.useFakeTimers();
+  try {
+    agent.isListening = false;
+    const vms = table();
+    const creation = vms.create(spec(), caller);
+    const outcome = expect(creation).rejects.toMatchObject({
+      reason: 'GUEST_NOT_READY',
+      meta: { console: '"last words"' },
+    });
+    await vi.advanceTimersByTimeAsync(90_000);
+    await outcome;
+    expect(vmm.startCount).toBe(2);
+    expect(held()).toEqual([0, 0, 0, 0]);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test('a guest that stops while it boots fails the create at once', async () => {
+  agent.isListening = false;
+  const vms = table();
+  const wanted = spec();
+  const creation = vms.create(wanted, caller);
+  await vi.waitFor(() => expect(vmm.running.size).toBe(1));
+  vmm.running.get(wanted.sandboxId)!.die({ reason: 'GUEST_SHUTDOWN', message: 'panic' });
+  await expect(creation).rejects.toMatchObject({ reason: 'VMM_START_FAILED' });
+  expect(held()).toEqual([0, 0, 0, 0]);
+});
+
+test('a destroy makes a create in progress give up and waits for its undo', async () => {
+  agent.isListening = false;
+  const vms = table();
+  const wanted = spec();
+  const outcome = expect(vms.create(wanted, caller)).rejects.toMatchObject({ reason: 'CANCELLED' });
+  await vi.waitFor(() => expect(vmm.running.size).toBe(1));
+  await vms.destroy(wanted.sandboxId);
+  expect(held()).toEqual([0, 0, 0, 0]);
+  await outcome;
+});
+
+test('two destroys at once both succeed, and an unknown sandbox is a success', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  await Promise.all([vms.destroy(wanted.sandboxId), vms.destroy(wanted.sandboxId)]);
+  await vms.destroy(newSandboxId());
+  expect(held()).toEqual([0, 0, 0, 0]);
+  expect(agent.isClosed).toBe(true);
+  expect(vms.list()).toEqual([]);
+});
+
+test('keeps listing what could not be released until a later destroy succeeds', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  slots.releaseFailure = new Error('network down');
+  await expect(vms.destroy(wanted.sandboxId)).rejects.toThrow();
+  expect(vms.list()[0]?.state).toMatchObject({ name: 'dead', death: { reason: 'RELEASE_FAILED' } });
+  slots.releaseFailure = undefined;
+  await vms.destroy(wanted.sandboxId);
+  expect(held()).toEqual([0, 0, 0, 0]);
+});
+
+test('tells of a VM that died why, cuts its calls and still shows its console', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  vmm.running.get(wanted.sandboxId)!.die({ reason: 'VMM_DIED', message: 'killed' });
+  await vi.waitFor(() => expect(agent.isClosed).toBe(true));
+  expect(() => vms.running(wanted.sandboxId)).toThrow('killed');
+  expect(Buffer.from(await vms.readConsole(wanted.sandboxId)).toString()).toBe('last words');
+});
+
+test('a new life adopts running VMs and releases half-made ones and strays', async () => {
+  const [survivor, halfMade, stray, lost] = [spec(), newSandboxId(), newSandboxId(), spec()];
+  const before = table();
+  await before.create(survivor, caller);
+  await before.create(lost, caller);
+  vmm.running.delete(lost.sandboxId);
+  await journal.write({ sandboxId: halfMade, createdAtMs: 1, phase: 'starting' });
+  await slots.lease(halfMade);
+  await disks.create({ sandboxId: stray });
+  const after = table();
+  await after.adopt();
+  expect(after.list().map(({ sandboxId, state }) => [sandboxId, state.name])).toEqual([
+    [survivor.sandboxId, 'running'],
+  ]);
+  expect(held()).toEqual([1, 1, 1, 1]);
+});

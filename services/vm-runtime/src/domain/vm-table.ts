@@ -1,0 +1,187 @@
+// Every VM of this host. One lifecycle operation at a time per sandbox: a destroy makes a create give up,
+// waits for it, and then releases whatever is there.
+import type { Clock } from '@wrenn/kit/clock';
+import type { CallDeadline } from '@wrenn/kit/deadlines';
+import { WrennError, messageOf } from '@wrenn/kit/errors';
+import type { SandboxId } from '@wrenn/kit/ids';
+import type { Log } from '@wrenn/kit/log';
+import { UndoStack } from '@wrenn/kit/undo-stack';
+
+import { type BootParts, bootVm } from './boot-vm.ts';
+import { type Stage, StageTimer } from './stage-timer.ts';
+import type { RunningVm, VmRecord, VmSpec, VmState } from './vm.ts';
+
+export interface VmView {
+  readonly sandboxId: SandboxId;
+  readonly createdAt: Date;
+  readonly state: VmState;
+}
+
+interface Vm {
+  readonly sandboxId: SandboxId;
+  readonly createdAt: Date;
+  readonly giveUp: AbortController;
+  state: VmState;
+  operation: Promise<unknown>;
+}
+
+export interface VmTableParts extends BootParts {
+  readonly log: Log;
+  readonly clock: Clock;
+}
+
+export class VmTable {
+  readonly #parts: VmTableParts;
+  readonly #vms = new Map<SandboxId, Vm>();
+
+  constructor(parts: VmTableParts) {
+    this.#parts = parts;
+  }
+
+  list(): VmView[] {
+    return [...this.#vms.values()];
+  }
+
+  // Errors: SANDBOX_NOT_FOUND, SANDBOX_NOT_RUNNING, VMM_DIED.
+  running(sandboxId: SandboxId): RunningVm {
+    const state = this.#vms.get(sandboxId)?.state;
+    if (!state) throw notHere(sandboxId);
+    if (state.name === 'running') return state;
+    if (state.name === 'dead') throw new WrennError('VMM_DIED', state.death.message);
+    throw new WrennError('SANDBOX_NOT_RUNNING', `sandbox ${sandboxId} is ${state.name}`, {
+      meta: { state: state.name },
+    });
+  }
+
+  // The end of a VM's console, also of one that has died and is not destroyed yet.
+  async readConsole(sandboxId: SandboxId): Promise<Uint8Array> {
+    const state = this.#vms.get(sandboxId)?.state;
+    if (!state) throw notHere(sandboxId);
+    const machine = 'machine' in state ? state.machine : undefined;
+    return (await machine?.readConsole()) ?? new Uint8Array();
+  }
+
+  async create(spec: VmSpec, caller: CallDeadline): Promise<{ vm: VmView; stages: Stage[] }> {
+    const { sandboxId } = spec;
+    if (this.#vms.has(sandboxId)) throw new WrennError('VM_EXISTS', `this host has a VM for ${sandboxId} already`);
+    const vm = newVm(sandboxId, this.#parts.clock.now());
+    this.#vms.set(sandboxId, vm);
+    const timer = new StageTimer();
+    const signal = AbortSignal.any([caller.signal, vm.giveUp.signal]);
+    const operation = this.#boot(vm, spec, { ...caller, signal }, timer);
+    vm.operation = operation.catch(() => undefined);
+    await operation;
+    this.#parts.log.info({ sandbox: sandboxId, stages: timer.stages }, 'vm runs');
+    return { vm, stages: timer.stages };
+  }
+
+  async destroy(sandboxId: SandboxId): Promise<void> {
+    let vm = this.#vms.get(sandboxId);
+    if (!vm) {
+      vm = newVm(sandboxId, this.#parts.clock.now());
+      this.#vms.set(sandboxId, vm);
+    }
+    vm.giveUp.abort();
+    const destruction = vm.operation.then(() => this.#destroyNow(vm));
+    vm.operation = destruction.catch(() => undefined);
+    return destruction;
+  }
+
+  // Takes up where an earlier life of this service ended: running VMs are adopted, all else is released.
+  async adopt(): Promise<void> {
+    const { journal, slots, disks } = this.#parts;
+    const records = await journal.readAll();
+    await Promise.all(records.map((record) => this.#adoptOne(record)));
+    const owners = new Set([...(await slots.owners()), ...(await disks.ids())]);
+    const strays = [...owners].filter((owner) => !this.#vms.has(owner));
+    await Promise.all(strays.map((stray) => this.destroy(stray)));
+  }
+
+  // Stops watching; the VMs themselves run on and are adopted by the next life.
+  close(): void {
+    for (const { state } of this.#vms.values()) if (state.name === 'running') state.agent.close();
+  }
+
+  async #boot(vm: Vm, spec: VmSpec, caller: CallDeadline, timer: StageTimer): Promise<void> {
+    const undo = new UndoStack();
+    try {
+      const running = await bootVm(this.#parts, spec, vm.createdAt.getTime(), caller, undo, timer);
+      undo.commit();
+      this.#enterRunning(vm, running);
+    } catch (error) {
+      this.#parts.log.warn({ err: error, sandbox: spec.sandboxId }, 'vm not made');
+      await this.#release(vm, undo);
+      throw error;
+    }
+  }
+
+  async #destroyNow(vm: Vm): Promise<void> {
+    const { sandboxId } = vm;
+    if (this.#vms.get(sandboxId) !== vm) return;
+    const { journal, slots, disks, vmm, log } = this.#parts;
+    if (vm.state.name === 'running') vm.state.agent.close();
+    vm.state = { name: 'stopping' };
+    const undo = new UndoStack();
+    undo.push(() => journal.remove(sandboxId));
+    undo.push(() => allOf(slots.release(sandboxId), disks.delete(sandboxId)));
+    undo.push(() => vmm.release(sandboxId));
+    await this.#release(vm, undo);
+    log.info({ sandbox: sandboxId }, 'vm destroyed');
+  }
+
+  // What could not be released stays listed, so that the scheduler asks again.
+  async #release(vm: Vm, undo: UndoStack): Promise<void> {
+    try {
+      await undo.undo();
+      this.#vms.delete(vm.sandboxId);
+    } catch (error) {
+      this.#parts.log.error({ err: error, sandbox: vm.sandboxId }, 'vm not released');
+      vm.state = { name: 'dead', death: { reason: 'RELEASE_FAILED', message: messageOf(error) } };
+      throw error;
+    }
+  }
+
+  async #adoptOne(record: VmRecord): Promise<void> {
+    const { sandboxId } = record;
+    const { vmm, agents, log } = this.#parts;
+    const machine = record.phase === 'running' ? await vmm.adopt(sandboxId, record.vmm) : undefined;
+    if (record.phase !== 'running' || !machine) {
+      log.warn({ sandbox: sandboxId, phase: record.phase }, 'vm of an earlier life is gone');
+      return this.destroy(sandboxId);
+    }
+    const vm = newVm(sandboxId, new Date(record.createdAtMs));
+    this.#vms.set(sandboxId, vm);
+    const { guestAddress } = record;
+    this.#enterRunning(vm, { machine, guestAddress, agent: agents.dial(guestAddress) });
+    log.info({ sandbox: sandboxId, pid: machine.process.pid }, 'vm adopted');
+  }
+
+  #enterRunning(vm: Vm, running: RunningVm): void {
+    vm.state = { name: 'running', ...running };
+    void running.machine.ended.then((death) => {
+      if (vm.state.name !== 'running') return;
+      this.#parts.log.warn({ sandbox: vm.sandboxId, ...death }, 'vm died');
+      running.agent.close();
+      vm.state = { name: 'dead', death, machine: running.machine };
+    });
+  }
+}
+
+function newVm(sandboxId: SandboxId, createdAt: Date): Vm {
+  return {
+    sandboxId,
+    createdAt,
+    giveUp: new AbortController(),
+    state: { name: 'starting' },
+    operation: Promise.resolve(),
+  };
+}
+
+function notHere(sandboxId: SandboxId): WrennError {
+  return new WrennError('SANDBOX_NOT_FOUND', `this host has no VM for sandbox ${sandboxId}`);
+}
+
+async function allOf(...releases: Promise<void>[]): Promise<void> {
+  const failures = (await Promise.allSettled(releases)).filter((result) => result.status === 'rejected');
+  if (failures.length > 0) throw new AggregateError(failures.map((failure) => failure.reason));
+}

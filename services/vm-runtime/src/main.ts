@@ -1,0 +1,99 @@
+import { copyFile, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { systemClock } from '@wrenn/kit/clock';
+import { Lanes } from '@wrenn/kit/lanes';
+import { openLog } from '@wrenn/kit/log';
+import { RpcServer } from '@wrenn/kit/rpc-server';
+import { Shutdown, runService } from '@wrenn/kit/shutdown';
+import { startTelemetry } from '@wrenn/kit/telemetry/start';
+import { LogService } from '@wrenn/proto/wrenn/v1/log';
+import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
+import { VmRuntimeService } from '@wrenn/proto/wrenn/vmruntime/v1/vmruntime';
+
+import { chooseAccelerator, measureTscKhz, qemuVersion } from './adapters/accelerator.ts';
+import { Cgroups } from './adapters/cgroups.ts';
+import { GrpcAgentDialer } from './adapters/grpc-guest-agent.ts';
+import { HostReport, guestMemoryBytes } from './adapters/host-report.ts';
+import { NetworkSlots } from './adapters/network-slots.ts';
+import { Qemu } from './adapters/qemu.ts';
+import { StoreDisks } from './adapters/store-disks.ts';
+import { VmJournal } from './adapters/vm-journal.ts';
+import { type Config, parseConfig } from './config.ts';
+import { VmTable } from './domain/vm-table.ts';
+import { execTimeoutMs, processHandlers } from './process-server.ts';
+import { logHandlers, vmHandlers } from './server.ts';
+
+await runService(async () => {
+  const config = parseConfig(process.env);
+  const log = openLog('vm-runtime', config.logLevel);
+  const stop = new Shutdown(log);
+  stop.own('telemetry', startTelemetry('vm-runtime', process.env['OTEL_EXPORTER_OTLP_ENDPOINT']));
+
+  const network = stop.own('network lanes', new Lanes(config.network, 'the network service'));
+  const store = stop.own('snapshot-store lanes', new Lanes(config.snapshotStore, 'the snapshot store'));
+  const scheduler = stop.own('scheduler lanes', new Lanes(config.scheduler, 'the scheduler'));
+
+  const guest = await guestFiles(config);
+  const tscKhz = await measureTscKhz(config.agentBinary);
+  const accelerator = await chooseAccelerator(guest, tscKhz, config.dataDir, log);
+  const vmsDir = join(config.runDir, 'vms');
+  await mkdir(config.ramDir, { recursive: true });
+
+  const slots = new NetworkSlots(network);
+  const vms = stop.own(
+    'vms',
+    new VmTable({
+      slots,
+      disks: new StoreDisks(store),
+      vmm: new Qemu({
+        platform: { ...guest, accelerator, tscKhz },
+        vmsDir,
+        ramDir: config.ramDir,
+        cgroups: new Cgroups(),
+      }),
+      agents: new GrpcAgentDialer(),
+      journal: new VmJournal(vmsDir, log),
+      log,
+      clock: systemClock,
+    }),
+  );
+  await vms.adopt();
+
+  const rpc = stop.own(
+    'rpc server',
+    new RpcServer({
+      log,
+      deadlinesMs: {
+        'VmRuntimeService/CreateVm': 120_000,
+        'VmRuntimeService/DestroyVm': 60_000,
+        'ProcessService/Exec': (request) => execTimeoutMs(request) + 10_000,
+      },
+    }),
+  );
+  rpc.add(VmRuntimeService, vmHandlers(vms));
+  rpc.add(ProcessService, processHandlers(vms));
+  rpc.add(LogService, logHandlers(vms));
+  await rpc.listen(config.listen);
+  rpc.ready();
+
+  const facts = {
+    hostId: config.hostId,
+    address: config.advertise,
+    vmm: `qemu ${await qemuVersion()}`,
+    accelerator,
+    memoryBytes: await guestMemoryBytes(config.ramDir),
+  };
+  stop.own('host report', new HostReport(scheduler, facts, () => slots.capacity(), log));
+  await stop.onSignal();
+});
+
+// Kernel and initramfs where every VMM's uid can read them, whatever the modes of the image cache.
+async function guestFiles({ runDir, kernel, initramfs }: Config): Promise<{ kernel: string; initramfs: string }> {
+  const dir = join(runDir, 'boot');
+  await mkdir(dir, { recursive: true, mode: 0o755 });
+  const files = { kernel: join(dir, 'vmlinuz'), initramfs: join(dir, 'initramfs') };
+  await copyFile(kernel, files.kernel);
+  await copyFile(initramfs, files.initramfs);
+  return files;
+}
