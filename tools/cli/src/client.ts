@@ -1,0 +1,61 @@
+import { type RpcClient, Lanes } from '@wrenn/kit/lanes';
+import { inMs } from '@wrenn/kit/deadlines';
+import { WrennError } from '@wrenn/kit/errors';
+import { isSandboxId } from '@wrenn/kit/ids';
+import { HostService } from '@wrenn/proto/wrenn/v1/host';
+import { LogService } from '@wrenn/proto/wrenn/v1/log';
+import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
+import { type Sandbox, SandboxService, SandboxState } from '@wrenn/proto/wrenn/v1/sandbox';
+
+import { gatewayPeer } from './exit-codes.ts';
+
+// The public API of a mesh, as its gateway serves it.
+export class MeshClient implements Disposable {
+  readonly gateway: string;
+  readonly sandboxes: RpcClient<(typeof SandboxService)['method']>;
+  readonly processes: RpcClient<(typeof ProcessService)['method']>;
+  readonly logs: RpcClient<(typeof LogService)['method']>;
+  readonly hosts: RpcClient<(typeof HostService)['method']>;
+  readonly #lanes: Lanes;
+
+  constructor(gateway: string) {
+    this.gateway = gateway;
+    this.#lanes = new Lanes(gateway, gatewayPeer);
+    this.sandboxes = this.#lanes.client('control', SandboxService);
+    this.hosts = this.#lanes.client('control', HostService);
+    this.processes = this.#lanes.client('interactive', ProcessService);
+    this.logs = this.#lanes.client('bulk', LogService);
+  }
+
+  [Symbol.dispose](): void {
+    this.#lanes.close();
+  }
+
+  // Every sandbox in the given states (none given: those that live), newest first.
+  async *list(states: SandboxState[] = []): AsyncGenerator<Sandbox> {
+    let pageToken = '';
+    do {
+      const page = await this.sandboxes.list({ states, pageSize: 1000, pageToken }, inMs(30_000));
+      yield* page.sandboxes;
+      pageToken = page.nextPageToken;
+    } while (pageToken !== '');
+  }
+
+  // The id that a person means: whole, or a prefix (with or without `cl-`) that fits one sandbox only.
+  async findId(text: string): Promise<string> {
+    if (isSandboxId(text)) return text;
+    const prefix = text.startsWith('cl-') ? text : `cl-${text}`;
+    for (const states of [[], everyState]) {
+      const ids: string[] = [];
+      for await (const { id } of this.list(states)) if (id.startsWith(prefix)) ids.push(id);
+      if (ids.length > 1) {
+        const some = ids.slice(0, 5).join(', ');
+        throw new WrennError('INVALID_FIELD', `"${text}" fits ${ids.length} sandboxes: ${some}; give more of the id`);
+      }
+      if (ids[0] !== undefined) return ids[0];
+    }
+    throw new WrennError('SANDBOX_NOT_FOUND', `no sandbox has an id like "${text}"; see \`wrenn ls\``);
+  }
+}
+
+export const everyState: SandboxState[] = Object.values(SandboxState).filter((state) => state !== 0);

@@ -1,0 +1,92 @@
+import { toJson } from '@bufbuild/protobuf';
+import { Command } from 'commander';
+
+import { inMs } from '@wrenn/kit/deadlines';
+import { durationOfMs, msOfDuration } from '@wrenn/kit/duration';
+import { type SandboxServiceCreateResponse, SandboxSchema, StageTimingSchema } from '@wrenn/proto/wrenn/v1/sandbox';
+
+import type { MeshClient } from '../client.ts';
+import { printable } from '../output/printable.ts';
+import { formatMs, parseBytes, parseCount, parseMs, parsePairs } from '../output/units.ts';
+import {
+  type CommandContext,
+  type GatewayOption,
+  collect,
+  gatewayOption,
+  openClient,
+  withExamples,
+} from './context.ts';
+
+export interface SizeFlags {
+  readonly cpu?: string;
+  readonly memory?: string;
+  readonly disk?: string;
+  readonly ttl?: string;
+  readonly env?: string[];
+  readonly meta?: string[];
+}
+
+type CreateFlags = SizeFlags & GatewayOption & { readonly json?: true };
+
+export const defaultTemplate = 'debian';
+const createLimitMs = 150_000;
+
+export function addSizeFlags(command: Command): Command {
+  return command
+    .option('--cpu <n>', "virtual CPUs (default: the template's)")
+    .option('--memory <size>', "memory, like 512M (default: the template's)")
+    .option('--disk <size>', "size of the root disk, like 4G (default: the template's)")
+    .option('--ttl <time>', 'time to live, like 30m (default: 1h)')
+    .option('--env <NAME=value>', 'variable of every process in it; may be repeated', collect)
+    .option('--meta <key=value>', 'label of your own; may be repeated', collect);
+}
+
+export function createCommand(context: CommandContext): Command {
+  const command = addSizeFlags(new Command('create'))
+    .description('create a sandbox and print its id')
+    .argument('[template]', 'what to make it from', defaultTemplate)
+    .addOption(gatewayOption())
+    .option('--json', 'print the sandbox and its timings as JSON')
+    .action(async (template: string, flags: CreateFlags) => {
+      using client = openClient(context, flags);
+      const { sandbox, timings } = await createSandbox(client, template, flags);
+      if (!sandbox) throw new Error('the gateway answered without a sandbox');
+      if (flags.json) {
+        const stages = timings.map((timing) => toJson(StageTimingSchema, timing));
+        context.print(JSON.stringify({ sandbox: toJson(SandboxSchema, sandbox), timings: stages }));
+        return;
+      }
+      context.print(sandbox.id);
+      context.tell(describeTimings(timings));
+    });
+  return withExamples(
+    command,
+    'wrenn create',
+    'wrenn create minimal --ttl 10m --meta owner=ada',
+    'id=$(wrenn create debian --cpu 2 --memory 1G 2>/dev/null)',
+  );
+}
+
+export function createSandbox(
+  client: MeshClient,
+  template: string,
+  flags: SizeFlags,
+): Promise<SandboxServiceCreateResponse> {
+  const request = {
+    template,
+    vcpuCount: flags.cpu === undefined ? 0 : parseCount(flags.cpu, '--cpu', 1, 32),
+    memoryBytes: flags.memory === undefined ? 0n : parseBytes(flags.memory),
+    diskBytes: flags.disk === undefined ? 0n : parseBytes(flags.disk),
+    env: parsePairs(flags.env ?? [], '--env'),
+    metadata: parsePairs(flags.meta ?? [], '--meta'),
+    ...(flags.ttl !== undefined && { ttl: durationOfMs(parseMs(flags.ttl)) }),
+  };
+  return client.sandboxes.create(request, inMs(createLimitMs));
+}
+
+export function describeTimings(timings: SandboxServiceCreateResponse['timings']): string {
+  const stages = timings.map(
+    ({ stage, duration }) => `${printable(stage)} ${formatMs(duration ? msOfDuration(duration) : 0)}`,
+  );
+  return `created: ${stages.join(', ')}`;
+}

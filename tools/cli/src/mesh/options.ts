@@ -1,0 +1,62 @@
+// Where one machine's mesh lives: everything that two meshes on one machine must not share.
+import { createHash } from 'node:crypto';
+import { join, resolve } from 'node:path';
+
+import type { LogLevel } from '@wrenn/kit/log';
+
+export interface MeshPorts {
+  readonly gateway: number;
+  readonly scheduler: number;
+  readonly vmRuntime: number;
+  readonly edgeProxy: number;
+}
+
+export interface MeshOptions {
+  readonly runDir: string; // Sockets, state and logs; gone after a reboot.
+  readonly dataDir: string; // Images, disks and the database; kept.
+  readonly ramDir: string; // Guest memory, on tmpfs.
+  readonly imagesDir: string; // What `make images` built.
+  readonly firstSlot: number;
+  readonly lastSlot: number;
+  readonly poolSize: number; // Network slots built ahead of need.
+  readonly ports: MeshPorts;
+  readonly logLevel: LogLevel;
+  readonly databaseUrl?: string | undefined; // Unset: the embedded PostgreSQL.
+  readonly templates?: readonly string[] | undefined; // Unset: every built template.
+}
+
+export interface MeshAddresses {
+  readonly gateway: string;
+  readonly scheduler: string;
+  readonly vmRuntime: string;
+  readonly edgeProxy: string;
+  readonly network: string;
+  readonly snapshotStore: string;
+}
+
+export const repositoryRoot = resolve(import.meta.dirname, '../../../..');
+export const defaultPortBase = 9470;
+const defaultRunDir = '/run/wrenn';
+
+export function portsFrom(base: number): MeshPorts {
+  return { gateway: base, scheduler: base + 1, vmRuntime: base + 2, edgeProxy: base + 10 };
+}
+
+export function ramDirFor(runDir: string): string {
+  if (runDir === defaultRunDir) return '/dev/shm/wrenn';
+  return `/dev/shm/wrenn-${createHash('sha256').update(runDir).digest('hex').slice(0, 8)}`;
+}
+
+export const defaultImagesDir = join(repositoryRoot, '.build/images');
+
+export function addressesOf(options: Pick<MeshOptions, 'runDir' | 'ports'>): MeshAddresses {
+  const { runDir, ports } = options;
+  return {
+    gateway: `127.0.0.1:${ports.gateway}`,
+    scheduler: `127.0.0.1:${ports.scheduler}`,
+    vmRuntime: `127.0.0.1:${ports.vmRuntime}`,
+    edgeProxy: `127.0.0.1:${ports.edgeProxy}`,
+    network: `unix:${join(runDir, 'network.sock')}`,
+    snapshotStore: `unix:${join(runDir, 'snapshot-store.sock')}`,
+  };
+}

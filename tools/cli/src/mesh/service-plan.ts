@@ -1,0 +1,74 @@
+// Which services make a mesh, in which order they start, and the environment each of them gets: its own
+// variables and no other service's (they refuse what they do not know).
+import { join } from 'node:path';
+
+import { type MeshAddresses, type MeshOptions, addressesOf } from './options.ts';
+
+export type ServiceName = 'network' | 'snapshot-store' | 'scheduler' | 'vm-runtime' | 'gateway' | 'edge-proxy';
+
+export interface ServicePlan {
+  readonly name: ServiceName;
+  readonly stage: number; // Services of one stage start together, after those of the stage before.
+  readonly address: string;
+  readonly speaks: 'grpc' | 'http';
+  readonly env: Readonly<Record<string, string>>;
+}
+
+// All sandboxes of a one-machine mesh stay with this host, whatever the machine is called later.
+export const localHostId = 'local';
+
+export function databaseUrlFile(options: MeshOptions): string {
+  return join(options.runDir, 'database-url');
+}
+
+export function planServices(options: MeshOptions): ServicePlan[] {
+  const at = addressesOf(options);
+  const plans: [ServiceName, number, string, Record<string, string>][] = [
+    ['network', 1, at.network, networkEnv(options)],
+    ['snapshot-store', 1, at.snapshotStore, { WRENN_DATA_DIR: join(options.dataDir, 'snapshot-store') }],
+    ['scheduler', 1, at.scheduler, { WRENN_DATABASE_URL_FILE: databaseUrlFile(options) }],
+    ['vm-runtime', 2, at.vmRuntime, vmRuntimeEnv(options, at)],
+    ['gateway', 2, at.gateway, { WRENN_SCHEDULER: at.scheduler }],
+    ['edge-proxy', 2, at.edgeProxy, { WRENN_SCHEDULER: at.scheduler }],
+  ];
+  return plans.map(([name, stage, address, own]) => ({
+    name,
+    stage,
+    address,
+    speaks: name === 'edge-proxy' ? 'http' : 'grpc',
+    env: { ...own, WRENN_LISTEN: address, WRENN_LOG_LEVEL: options.logLevel },
+  }));
+}
+
+function networkEnv(options: MeshOptions): Record<string, string> {
+  return {
+    WRENN_STATE_DIR: join(options.runDir, 'network'),
+    WRENN_FIRST_SLOT: String(options.firstSlot),
+    WRENN_LAST_SLOT: String(options.lastSlot),
+    WRENN_POOL_SIZE: String(options.poolSize),
+  };
+}
+
+function vmRuntimeEnv(options: MeshOptions, at: MeshAddresses): Record<string, string> {
+  return {
+    WRENN_ADVERTISE: at.vmRuntime,
+    WRENN_HOST_ID: localHostId,
+    WRENN_SCHEDULER: at.scheduler,
+    WRENN_NETWORK: at.network,
+    WRENN_SNAPSHOT_STORE: at.snapshotStore,
+    WRENN_KERNEL: join(options.imagesDir, 'vmlinuz'),
+    WRENN_INITRAMFS: join(options.imagesDir, 'initramfs'),
+    WRENN_AGENT_BINARY: join(options.imagesDir, 'wrenn-agent'),
+    WRENN_RUN_DIR: join(options.runDir, 'vm-runtime'),
+    WRENN_DATA_DIR: join(options.dataDir, 'vm-runtime'),
+    WRENN_RAM_DIR: options.ramDir,
+  };
+}
+
+// What a service inherits beside its own variables: enough to find programs, and the standard telemetry ones.
+export function inheritedEnv(env: NodeJS.ProcessEnv): Record<string, string> {
+  const kept = Object.entries(env).filter(
+    ([name, value]) => value !== undefined && (/^(PATH|HOME|LANG|TZ|TMPDIR)$/.test(name) || name.startsWith('OTEL_')),
+  );
+  return Object.fromEntries(kept) as Record<string, string>;
+}
