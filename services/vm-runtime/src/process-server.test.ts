@@ -75,7 +75,7 @@ test('streams started first, output in order, exited last', async () => {
   ];
   const events = await Array.fromAsync(client().start({ sandboxId, process }));
   expect(events.map(({ event }) => event?.event.case)).toEqual(['started', 'stdout', 'stderr', 'exited']);
-  expect(events[1]?.event?.event.value).toEqual(new Uint8Array([0, 255, 10]));
+  expect(events[1]?.event?.event.value).toEqual(Buffer.from([0, 255, 10]));
   expect(events[3]?.event?.event.value).toMatchObject({ exitCode: 2, signal: 0 });
 });
 
