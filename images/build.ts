@@ -1,0 +1,51 @@
+// Builds what a guest starts from, each step cached by the hash of its inputs.
+import { glob } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Cache, type Step } from './cache.ts';
+import { Links } from './links.ts';
+import { readRecipe } from './recipe.ts';
+import { agentStep } from './steps/agent.ts';
+import { initramfsStep } from './steps/initramfs.ts';
+import { kernelStep } from './steps/kernel.ts';
+import { templateStep } from './steps/template.ts';
+
+const root = join(import.meta.dirname, '..');
+const print = (text: string): void => void process.stdout.write(`images: ${text}\n`);
+const cache = new Cache(join(process.env['WRENN_CACHE_DIR'] ?? '/var/cache/wrenn', 'images'), print);
+const links = new Links(join(root, '.build/images'));
+
+async function provide(step: Step, link: string, file: string): Promise<string> {
+  const dir = await cache.provide(step);
+  await links.point(link, join(dir, file));
+  return dir;
+}
+
+async function boot(): Promise<void> {
+  const [agentDir, kernelDir] = await Promise.all([
+    provide(agentStep(root), 'wrenn-agent', 'wrenn-agent'),
+    provide(kernelStep(root), 'vmlinuz', 'vmlinuz'),
+  ]);
+  await provide(initramfsStep(root, agentDir, kernelDir), 'initramfs', 'initramfs');
+}
+
+async function templates(): Promise<void> {
+  const steps: Step[] = [];
+  for (const path of await Array.fromAsync(glob('images/templates/*.json', { cwd: root })))
+    steps.push(await templateStep(root, await readRecipe(join(root, path))));
+  for (const step of steps) await provide(step, step.name.replace(':', 's/'), '');
+  await links.keepOnly(
+    'templates',
+    steps.map((step) => step.name.replace('template:', '')),
+  );
+}
+
+const began = performance.now();
+try {
+  // The agent keeps one core busy, dpkg the other.
+  const results = await Promise.allSettled([boot(), templates()]);
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+  print(`ready in ${((performance.now() - began) / 1000).toFixed(1)} s`);
+} catch (error) {
+  print(error instanceof Error ? error.message : String(error));
+  process.exitCode = 1;
+}
