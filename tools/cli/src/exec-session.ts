@@ -1,6 +1,5 @@
 // One command in a sandbox, with its streams joined to local ones. Nothing is read from the mesh faster
 // than the local side takes it, and no byte is decoded on the way.
-import { once } from 'node:events';
 import type { Writable } from 'node:stream';
 
 import { inMs } from '@wrenn/kit/deadlines';
@@ -123,9 +122,8 @@ export class ExecSession {
       await this.signal(signals.pipe);
       return;
     }
-    if (!stream.write(bytes)) {
-      await Promise.race([once(stream, 'drain'), once(stream, 'close')]).catch(() => undefined); // EPIPE: see above.
-    }
+    // Resolves too when the reader leaves; the next bytes find the stream errored.
+    await new Promise<void>((resolve) => stream.write(bytes, () => resolve()));
   }
 
   #target() {

@@ -1,6 +1,4 @@
 // The command line: each command is in src/commands; this joins them and turns ends into exit codes.
-import { once } from 'node:events';
-
 import { Command, CommanderError } from 'commander';
 
 import { ConfigError } from '@wrenn/kit/config';
@@ -77,7 +75,6 @@ function gatewayIn(argv: readonly string[]): string | undefined {
   return argv[at]?.split('=')[1] ?? argv[at + 1];
 }
 
-async function flushed(stream: NodeJS.WriteStream): Promise<void> {
-  if (stream.writableLength > 0 && !stream.destroyed)
-    await Promise.race([once(stream, 'drain'), once(stream, 'close')]);
+function flushed(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => stream.write('', () => resolve()));
 }

@@ -1,4 +1,5 @@
 // One collector per kind of thing that a sandbox or a service may leave behind.
+import { readFileSync } from 'node:fs';
 import { access, readFile, readdir, realpath } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 
@@ -28,7 +29,7 @@ export const collectors: Readonly<Record<string, Collector>> = {
       .filter(({ ifname, addr_info: addresses }) => {
         const slots = addresses.flatMap(({ local }) => slotOfAddress(local ?? '') ?? []);
         if (slots.length > 0) return slots.some((slot) => isOwnSlot(scope, slot));
-        return /^wr?/.test(ifname) && /\d$/.test(ifname) && isOwnName(scope, ifname);
+        return ifname.startsWith('wrenn') && isOwnName(scope, ifname);
       })
       .map(({ ifname }) => ifname);
   },
@@ -69,7 +70,7 @@ export const collectors: Readonly<Record<string, Collector>> = {
     return used.filter(([, file]) => file && isOwnPath(scope, file.trim())).map(([name, file]) => `${name} ${file}`);
   },
 
-  cgroup: async () => cgroupsUnder('/sys/fs/cgroup', 4),
+  cgroup: async (scope) => (await cgroupsUnder('/sys/fs/cgroup', 4)).filter((dir) => !holdsOthers(scope, dir)),
 
   'unix socket': async (scope) => {
     const table = await readFile('/proc/net/unix', 'utf8');
@@ -79,12 +80,14 @@ export const collectors: Readonly<Record<string, Collector>> = {
 
   'guest memory': (scope) => filesUnder(scope.ramDir),
 
-  // Logs stay for whoever wants to know what happened.
-  'run file': async (scope) => (await filesUnder(scope.runDir)).filter((path) => !path.startsWith('logs/')),
+  'run file': async (scope) => (await filesUnder(scope.runDir)).filter((path) => !serviceFiles.test(path)),
 
   // Images and the database are what a data directory is for; disks belong to sandboxes.
   disk: async (scope) => (await filesUnder(scope.dataDir)).filter((path) => /(^|\/)disks?\//.test(path)),
 };
+
+// What services keep in the run directory for themselves, whatever sandboxes there are or were.
+const serviceFiles = /^(logs|network|vm-runtime\/boot)\//;
 
 interface IpLink {
   readonly ifname: string;
@@ -102,6 +105,13 @@ interface NftList {
 // Paths also hide inside options: `--mesh=/run/wrenn`, `unix:/run/wrenn/…`, `file=/var/lib/wrenn/…,if=none`.
 function mentionsOwnPath(scope: MeshScope, arg: string): boolean {
   return arg.split(/[=:,\s]/).some((part) => part.startsWith('/') && isOwnPath(scope, part));
+}
+
+// A group is another mesh's when a VMM of that mesh is in it; an empty one is whoever's who forgot it.
+function holdsOthers(scope: MeshScope, dir: string): boolean {
+  const pids = new Set(readFileSync(`${dir}/cgroup.procs`, 'utf8').split('\n').map(Number));
+  const members = listProcesses().filter(({ pid }) => pids.has(pid));
+  return members.length > 0 && !members.some(({ args }) => args.some((arg) => mentionsOwnPath(scope, arg)));
 }
 
 async function filesUnder(dir: string): Promise<string[]> {

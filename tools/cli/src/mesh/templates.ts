@@ -13,12 +13,12 @@ import { type MeshOptions, addressesOf } from './options.ts';
 
 const manifestSchema = z.object({
   name: z.string(),
-  description: z.string().default(''),
-  vcpuCount: z.number().int().positive(),
-  memoryBytes: z.number().int().positive(),
-  diskBytes: z.number().int().positive(),
-  defaultUser: z.string().default(''),
-  digest: z.string().optional(), // `sha256:…` of rootfs.ext4, as the store names versions.
+  description: z.string(),
+  vcpu_count: z.number().int(),
+  memory_bytes: z.number().int(),
+  disk_bytes: z.number().int(),
+  default_user: z.string(),
+  digest: z.string(), // Of rootfs.ext4, as the store names versions.
 });
 
 export async function registerTemplates(options: MeshOptions, tell: (line: string) => void): Promise<string[]> {
@@ -40,16 +40,25 @@ export async function registerTemplates(options: MeshOptions, tell: (line: strin
         tell(`importing image ${manifest.name}`);
         await store.importImage({ name: manifest.name, sourcePath: join(dir, 'rootfs.ext4') }, inMs(300_000));
       }
-      const { description, vcpuCount, defaultUser } = manifest;
-      const [memoryBytes, diskBytes] = [BigInt(manifest.memoryBytes), BigInt(manifest.diskBytes)];
-      const template = { name: manifest.name, image: manifest.name, description, vcpuCount, defaultUser };
-      await scheduler.putTemplate({ template: { ...template, memoryBytes, diskBytes } }, inMs(30_000));
+      await scheduler.putTemplate({ template: templateOf(manifest) }, inMs(30_000));
     }
     return names;
   } finally {
     storeLanes.close();
     schedulerLanes.close();
   }
+}
+
+function templateOf(manifest: z.infer<typeof manifestSchema>) {
+  return {
+    name: manifest.name,
+    image: manifest.name,
+    description: manifest.description,
+    vcpuCount: manifest.vcpu_count,
+    memoryBytes: BigInt(manifest.memory_bytes),
+    diskBytes: BigInt(manifest.disk_bytes),
+    defaultUser: manifest.default_user,
+  };
 }
 
 async function templateNames({ imagesDir, templates }: MeshOptions): Promise<string[]> {

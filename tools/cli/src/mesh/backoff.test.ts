@@ -1,0 +1,16 @@
+import { expect, test } from 'vitest';
+
+import { Backoff } from './backoff.ts';
+
+test('waits ever longer while a service keeps dying young, up to ten seconds', () => {
+  const backoff = new Backoff();
+  const delays = Array.from({ length: 8 }, () => backoff.nextDelayMs(100));
+  expect(delays).toEqual([200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+});
+
+test('starts over once a service has lived for half a minute', () => {
+  const backoff = new Backoff();
+  for (let i = 0; i < 5; i++) backoff.nextDelayMs(0);
+  expect(backoff.nextDelayMs(30_000)).toBe(200);
+  expect(backoff.nextDelayMs(0)).toBe(400);
+});

@@ -1,0 +1,42 @@
+import { expect, test } from 'vitest';
+
+import { type MeshOptions, portsFrom, ramDirFor } from './options.ts';
+import { inheritedEnv, planServices } from './service-plan.ts';
+
+const options: MeshOptions = {
+  runDir: '/run/x',
+  dataDir: '/var/x',
+  ramDir: '/dev/shm/x',
+  imagesDir: '/images',
+  firstSlot: 5,
+  lastSlot: 9,
+  poolSize: 2,
+  ports: portsFrom(9470),
+  logLevel: 'info',
+};
+
+test('each service gets its own variables and no other’s', () => {
+  const names = Object.fromEntries(planServices(options).map(({ name, env }) => [name, Object.keys(env).sort()]));
+  expect(names['gateway']).toEqual(['WRENN_LISTEN', 'WRENN_LOG_LEVEL', 'WRENN_SCHEDULER']);
+  expect(names['scheduler']).toEqual(['WRENN_DATABASE_URL_FILE', 'WRENN_LISTEN', 'WRENN_LOG_LEVEL']);
+  expect(names['vm-runtime']).not.toContain('WRENN_FIRST_SLOT');
+  expect(names['network']).not.toContain('WRENN_DATABASE_URL_FILE');
+});
+
+test('services start after those they call', () => {
+  const stages = Object.fromEntries(planServices(options).map(({ name, stage }) => [name, stage]));
+  for (const callee of ['network', 'snapshot-store', 'scheduler']) {
+    expect(stages[callee]).toBeLessThan(stages['vm-runtime'] ?? 0);
+  }
+  expect(stages['scheduler']).toBeLessThan(stages['gateway'] ?? 0);
+});
+
+test('no variable of the caller reaches a service, save those that find programs and collectors', () => {
+  const env = { PATH: '/bin', HOME: '/root', WRENN_GATEWAY: 'x', DATABASE_URL: 'secret', OTEL_SERVICE_NAME: 'y' };
+  expect(inheritedEnv(env)).toEqual({ PATH: '/bin', HOME: '/root', OTEL_SERVICE_NAME: 'y' });
+});
+
+test('two run directories never share guest memory', () => {
+  expect(ramDirFor('/run/wrenn')).toBe('/dev/shm/wrenn');
+  expect(ramDirFor('/run/a')).not.toBe(ramDirFor('/run/b'));
+});
