@@ -47,7 +47,10 @@ fn identity_vars(identity: &Identity) -> impl Iterator<Item = (String, String)> 
 pub fn validate(env: &Env) -> Outcome<()> {
     for (key, value) in env {
         if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
-            return Err(Fault::new(Reason::BadEnv, format!("environment variable {key:?} has an invalid name or value")));
+            return Err(Fault::new(
+                Reason::BadEnv,
+                format!("environment variable {key:?} has an invalid name or value"),
+            ));
         }
     }
     Ok(())
@@ -71,11 +74,24 @@ mod tests {
             env: env(&[("A", "init"), ("B", "init"), ("WRENN_X", "init"), ("PATH", "/init")]),
             ..Default::default()
         };
-        let request = env(&[("A", "req"), ("HOME", "/h"), ("WRENN_SANDBOX_ID", "forged"), ("WRENN_X", "req"), ("WRENN_Y", "req")]);
+        let request = env(&[
+            ("A", "req"),
+            ("HOME", "/h"),
+            ("WRENN_SANDBOX_ID", "forged"),
+            ("WRENN_X", "req"),
+            ("WRENN_Y", "req"),
+        ]);
         let got = compose(&root, &identity, request, false);
         for (key, want) in [
-            ("A", "req"), ("B", "init"), ("HOME", "/h"), ("PATH", "/init"), ("WRENN_SANDBOX_ID", "cl-1"),
-            ("WRENN_TEMPLATE_ID", "debian"), ("WRENN_SANDBOX", "true"), ("WRENN_X", "init"), ("WRENN_Y", "req"),
+            ("A", "req"),
+            ("B", "init"),
+            ("HOME", "/h"),
+            ("PATH", "/init"),
+            ("WRENN_SANDBOX_ID", "cl-1"),
+            ("WRENN_TEMPLATE_ID", "debian"),
+            ("WRENN_SANDBOX", "true"),
+            ("WRENN_X", "init"),
+            ("WRENN_Y", "req"),
         ] {
             assert_eq!(got.get(key).map(String::as_str), Some(want), "{key}");
         }

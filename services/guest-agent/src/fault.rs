@@ -22,6 +22,7 @@ reasons! {
     BadAuthorization "BAD_AUTHORIZATION" InvalidArgument;
     BadCommand "BAD_COMMAND" InvalidArgument;
     BadCwd "BAD_CWD" InvalidArgument;
+    BadEntropy "BAD_ENTROPY" InvalidArgument;
     BadEnv "BAD_ENV" InvalidArgument;
     BadHostname "BAD_HOSTNAME" InvalidArgument;
     BadInput "BAD_INPUT" InvalidArgument;
@@ -79,8 +80,7 @@ impl From<Fault> for ConnectError {
     fn from(fault: Fault) -> Self {
         let (reason, code) = fault.reason.wire();
         let info = ErrorInfo { reason: reason.into(), domain: DOMAIN.into(), ..Default::default() };
-        ConnectError::new(code, fault.message)
-            .with_detail(ErrorDetail::from_message("google.rpc.ErrorInfo", &info))
+        ConnectError::new(code, fault.message).with_detail(ErrorDetail::from_message("google.rpc.ErrorInfo", &info))
     }
 }
 

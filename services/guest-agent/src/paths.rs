@@ -38,10 +38,24 @@ mod tests {
 
     #[test]
     fn resolves_against_the_home() {
-        let ann = User { name: "ann".into(), uid: 1, gid: 1, groups: vec![1], home: "/home/ann".into(), shell: String::new() };
+        let ann = User {
+            name: "ann".into(),
+            uid: 1,
+            gid: 1,
+            groups: vec![1],
+            home: "/home/ann".into(),
+            shell: String::new(),
+        };
         for (given, want) in [
-            ("/a//b/./c/", "/a/b/c"), ("x/y", "/home/ann/x/y"), ("", "/home/ann"), ("~", "/home/ann"),
-            ("~/z", "/home/ann/z"), ("~//z", "/home/ann/z"), ("../b", "/home/ann/../b"), ("/", "/"), (".", "/home/ann"),
+            ("/a//b/./c/", "/a/b/c"),
+            ("x/y", "/home/ann/x/y"),
+            ("", "/home/ann"),
+            ("~", "/home/ann"),
+            ("~/z", "/home/ann/z"),
+            ("~//z", "/home/ann/z"),
+            ("../b", "/home/ann/../b"),
+            ("/", "/"),
+            (".", "/home/ann"),
         ] {
             assert_eq!(resolve(given, &ann).ok(), Some(PathBuf::from(want)), "{given}");
         }

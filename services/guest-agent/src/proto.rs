@@ -1,5 +1,5 @@
 //! Code generated from proto/ by build.rs.
-#![allow(clippy::all, clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::all, clippy::unwrap_used, clippy::expect_used, unexpected_cfgs)]
 connectrpc::include_generated!();
 
 /// Everything the agent serves, for server reflection.

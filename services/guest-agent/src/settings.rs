@@ -23,6 +23,7 @@ pub struct Identity {
 
 pub struct Settings {
     identity: RwLock<Identity>,
+    access_token: RwLock<Option<String>>,
     /// False on a host (tests): the clock, host name and /etc belong to somebody else there.
     pub owns_machine: bool,
     /// Where the id files go; none: nowhere.
@@ -31,7 +32,7 @@ pub struct Settings {
 
 impl Settings {
     pub fn new(owns_machine: bool, run_dir: Option<PathBuf>) -> Self {
-        Self { identity: RwLock::default(), owns_machine, run_dir }
+        Self { identity: RwLock::default(), access_token: RwLock::default(), owns_machine, run_dir }
     }
 
     pub fn identity(&self) -> Identity {
@@ -40,6 +41,25 @@ impl Settings {
 
     pub fn update(&self, change: impl FnOnce(&mut Identity)) {
         change(&mut self.identity.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What plain clients have to show, if anything.
+    pub fn access_token(&self) -> Option<String> {
+        self.access_token.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_access_token(&self, token: String) {
+        *self.access_token.write().unwrap_or_else(PoisonError::into_inner) = Some(token);
+    }
+
+    /// Leaves the ids where shell scripts find them.
+    pub fn write_ids(&self, identity: &Identity) -> Outcome<()> {
+        let Some(dir) = &self.run_dir else { return Ok(()) };
+        let ids = [(".WRENN_SANDBOX_ID", &identity.sandbox_id), (".WRENN_TEMPLATE_ID", &identity.template_id)];
+        for (name, id) in ids {
+            crate::machine::replace(&dir.join(name), id).map_err(|e| Fault::internal("write the id files", e))?;
+        }
+        Ok(())
     }
 
     /// The user a call acts for: named by its Basic authorization, else the default one.
@@ -52,7 +72,8 @@ impl Settings {
 
 fn basic_username(headers: &HeaderMap) -> Outcome<Option<String>> {
     let Some(value) = headers.get(http::header::AUTHORIZATION) else { return Ok(None) };
-    let bad = || Fault::new(Reason::BadAuthorization, "the Basic authorization header does not hold base64 of \"user:\"");
+    let bad =
+        || Fault::new(Reason::BadAuthorization, "the Basic authorization header does not hold base64 of \"user:\"");
     let text = value.to_str().map_err(|_| bad())?;
     let Some((scheme, credentials)) = text.split_once(' ') else { return Ok(None) };
     if !scheme.eq_ignore_ascii_case("basic") {

@@ -3,7 +3,6 @@
 
 use crate::fault::{Fault, Outcome, Reason};
 use nix::errno::Errno;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,6 +13,16 @@ use tokio::sync::watch;
 pub enum Exit {
     Code(i32),
     Signal { number: i32, dumped_core: bool },
+}
+
+impl Exit {
+    fn of(status: libc::c_int) -> Self {
+        if libc::WIFSIGNALED(status) {
+            Self::Signal { number: libc::WTERMSIG(status), dumped_core: libc::WCOREDUMP(status) }
+        } else {
+            Self::Code(libc::WEXITSTATUS(status))
+        }
+    }
 }
 
 /// Resolves to the exit once the child is reaped.
@@ -42,27 +51,29 @@ impl Children {
     pub fn reap(&self) {
         let mut live = self.live();
         loop {
-            let (pid, exit) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, Exit::Code(code)),
-                Ok(WaitStatus::Signaled(pid, signal, dumped_core)) => {
-                    (pid, Exit::Signal { number: signal as i32, dumped_core })
+            let mut status = 0;
+            // The raw call: nix consumes, but does not tell, a death by a real-time signal.
+            // SAFETY: waitpid writes one int.
+            let pid = unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) };
+            match Errno::result(pid) {
+                Ok(0) => return,
+                Ok(pid) => {
+                    if let Some(exited) = live.remove(&Pid::from_raw(pid)) {
+                        exited.send_replace(Some(Exit::of(status)));
+                    }
                 }
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
-                // A real-time signal that nix has no name for: the status is consumed all the same.
-                Ok(_) | Err(Errno::EINTR | Errno::EINVAL) => continue,
-                Err(_) => return,
-            };
-            if let Some(exited) = live.remove(&pid) {
-                exited.send_replace(Some(exit));
+                Err(Errno::EINTR) => {}
+                Err(_no_child) => return,
             }
         }
     }
 
     /// Signals the process group of a child that is not reaped yet, so never a stranger's.
-    pub fn signal_group(&self, pid: Pid, number: i32) -> Outcome<()> {
-        let live = self.live();
+    pub fn signal_group(&self, pid: Pid, exited: &ExitWatch, number: i32) -> Outcome<()> {
         let gone = || Fault::new(Reason::ProcessNotFound, format!("process {pid} has ended"));
-        if !live.contains_key(&pid) {
+        // Reaping takes the lock too: while it is held and the exit unknown, the pid is still this child's.
+        let _no_reaping = self.live();
+        if exited.borrow().is_some() {
             return Err(gone());
         }
         // SAFETY: kill takes two integers and touches no memory of ours.

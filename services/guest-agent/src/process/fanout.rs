@@ -61,10 +61,8 @@ impl Fanout {
     /// Delivers the last event; nobody can join any more.
     pub async fn finish(&self, exit: Exit) {
         let senders = self.senders().take().unwrap_or_default();
-        for sender in senders {
-            // A subscriber that has left needs no end.
-            let _ = sender.send(Event::End(exit)).await;
-        }
+        // All at once, lest one that does not read keeps the end from the others. Who has left needs none.
+        futures::future::join_all(senders.iter().map(|s| s.send(Event::End(exit)))).await;
     }
 }
 

@@ -41,8 +41,12 @@ impl Input {
                 let _turn = order.lock().await;
                 pty.write_all(bytes).await.map_err(closed)
             }
-            (Self::Pipe(_), Bytes::Pty(_)) => Err(Fault::new(Reason::NoPty, "the process has no terminal: send stdin instead")),
-            (Self::Pty(..), Bytes::Stdin(_)) => Err(Fault::new(Reason::HasPty, "the process has a terminal: send pty instead")),
+            (Self::Pipe(_), Bytes::Pty(_)) => {
+                Err(Fault::new(Reason::NoPty, "the process has no terminal: send stdin instead"))
+            }
+            (Self::Pty(..), Bytes::Stdin(_)) => {
+                Err(Fault::new(Reason::HasPty, "the process has a terminal: send pty instead"))
+            }
         }
     }
 

@@ -46,7 +46,9 @@ impl Pty {
         let _ = nix::unistd::fchown(&slave, Some(user.uid.into()), None);
         // SAFETY: PtyMaster is an OwnedFd inside; into_raw_fd gives up ownership of an open descriptor.
         let master = unsafe { OwnedFd::from_raw_fd(std::os::fd::IntoRawFd::into_raw_fd(master)) };
-        let pty = Self(AsyncFd::new(master).map_err(|e| Fault::internal("watch a terminal", e))?);
+        // SAFETY: the descriptor is open, and AsyncFd owns it until both go.
+        let watched = unsafe { AsyncFd::register(master) };
+        let pty = Self(watched.map_err(|e| Fault::internal("watch a terminal", e))?);
         pty.resize(size)?;
         Ok((pty, slave))
     }

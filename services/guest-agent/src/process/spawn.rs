@@ -8,11 +8,12 @@ use crate::users::User;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::ffi::CString;
-use std::io::Read as _;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::ptr;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
 
 /// What to run and as whom; strings are free of NUL bytes once `prepare` accepted them.
 pub struct Command {
@@ -57,7 +58,7 @@ const STEPS: [Step; 6] = [Step::Session, Step::Terminal, Step::Stdio, Step::Iden
 pub struct Spawned {
     pub pid: Pid,
     pub exited: ExitWatch,
-    result: std::fs::File,
+    result: pipe::Receiver,
 }
 
 impl Command {
@@ -67,17 +68,20 @@ impl Command {
         let argv = pointers(&prepared.argv);
         let envp = pointers(&prepared.envp);
         let (result, report) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(no_process)?;
+        let result = pipe::Receiver::from_owned_fd(result).map_err(|e| Fault::internal("watch a pipe", e))?;
         let fds = [stdio.fds[0].as_raw_fd(), stdio.fds[1].as_raw_fd(), stdio.fds[2].as_raw_fd()];
         let (pid, exited) = children
             .fork(|| {
                 // SAFETY: the child calls only `run`, which is free of allocation and locks, and never returns.
-                match Errno::result(unsafe { libc::fork() })? {
+                let forked = unsafe { libc::fork() };
+                match Errno::result(forked)? {
+                    // SAFETY: this is the forked child; the vectors were made before and end in null.
                     0 => unsafe { prepared.run(&argv, &envp, fds, stdio.is_terminal, report.as_raw_fd()) },
                     pid => Ok(Pid::from_raw(pid)),
                 }
             })
             .map_err(no_process)?;
-        Ok(Spawned { pid, exited, result: result.into() })
+        Ok(Spawned { pid, exited, result })
     }
 
     fn prepare(&self) -> Outcome<Prepared> {
@@ -90,7 +94,8 @@ impl Command {
         for arg in &self.args {
             argv.push(text(arg, "an argument")?);
         }
-        let envp = self.env.iter().map(|(k, v)| text(&format!("{k}={v}"), "the environment")).collect::<Outcome<_>>()?;
+        let envp =
+            self.env.iter().map(|(k, v)| text(&format!("{k}={v}"), "the environment")).collect::<Outcome<_>>()?;
         let programs = if self.program.contains('/') {
             vec![argv[0].clone()]
         } else {
@@ -115,9 +120,10 @@ impl Command {
                 Reason::CommandNotFound,
                 format!("command {program:?} was not found, or the interpreter it names was not"),
             ),
-            (Step::Exec, Errno::EACCES | Errno::EPERM) => {
-                (Reason::CommandNotPermitted, format!("command {program:?} may not be executed by user {}", self.user.name))
-            }
+            (Step::Exec, Errno::EACCES | Errno::EPERM) => (
+                Reason::CommandNotPermitted,
+                format!("command {program:?} may not be executed by user {}", self.user.name),
+            ),
             (Step::Exec, Errno::ENOEXEC | Errno::EISDIR | Errno::ETXTBSY | Errno::ELIBBAD | Errno::ELOOP) => {
                 (Reason::CommandNotExecutable, format!("command {program:?} is not executable: {}", errno.desc()))
             }
@@ -128,10 +134,10 @@ impl Command {
         Fault::new(reason, message)
     }
 
-    /// Tells whether the child now runs the program. Blocks until it does or has failed.
-    pub fn check(&self, spawned: &mut Spawned) -> Outcome<()> {
+    /// Tells whether the child runs the program, once it does or has failed.
+    pub async fn check(&self, mut spawned: Spawned) -> Outcome<()> {
         let mut report = [0; 5];
-        match spawned.result.read_exact(&mut report) {
+        match spawned.result.read_exact(&mut report).await.map(drop) {
             // End of file: exec closed the pipe.
             Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(()),
             Err(e) => Err(Fault::internal("exec report", e)),
@@ -150,9 +156,10 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 
 pub fn no_process(errno: Errno) -> Fault {
     match errno {
-        Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE => {
-            Fault::new(Reason::NoProcessLeft, format!("the sandbox has no process or descriptor left: {}", errno.desc()))
-        }
+        Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE => Fault::new(
+            Reason::NoProcessLeft,
+            format!("the sandbox has no process or descriptor left: {}", errno.desc()),
+        ),
         _ => Fault::internal("fork", errno),
     }
 }
@@ -213,8 +220,10 @@ impl Prepared {
             if libc::geteuid() == 0 {
                 let groups = libc::syscall(libc::SYS_setgroups, self.groups.len(), self.groups.as_ptr());
                 Errno::result(groups).map_err(at(Step::Identity))?;
-                Errno::result(libc::syscall(libc::SYS_setresgid, self.gid, self.gid, self.gid)).map_err(at(Step::Identity))?;
-                Errno::result(libc::syscall(libc::SYS_setresuid, self.uid, self.uid, self.uid)).map_err(at(Step::Identity))?;
+                Errno::result(libc::syscall(libc::SYS_setresgid, self.gid, self.gid, self.gid))
+                    .map_err(at(Step::Identity))?;
+                Errno::result(libc::syscall(libc::SYS_setresuid, self.uid, self.uid, self.uid))
+                    .map_err(at(Step::Identity))?;
             }
             libc::umask(0o022);
             Errno::result(libc::chdir(self.cwd.as_ptr())).map_err(at(Step::Cwd))?;

@@ -1,0 +1,11 @@
+//! Processes of the guest: how they start, what they say, how they end.
+
+pub mod children;
+pub mod fanout;
+pub mod input;
+pub mod launch;
+pub mod pty;
+pub mod reader;
+pub mod spawn;
+pub mod status;
+pub mod table;
