@@ -1,0 +1,42 @@
+import type { DescMethod, DescService, Message } from '@bufbuild/protobuf';
+import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2';
+import type { OutboundCall } from '@wrenn/kit/deadlines';
+import { type LaneName, Lanes } from '@wrenn/kit/lanes';
+
+type AnyClient = Record<string, (request: Message, options: OutboundCall) => Promise<Message> | AsyncIterable<Message>>;
+
+// One lane to one service process, for calls of any method.
+export class Peer {
+  readonly #lanes: Lanes;
+  readonly #lane: LaneName;
+  readonly #clients = new Map<DescService, AnyClient>();
+
+  constructor(address: string, name: string, lane: LaneName) {
+    this.#lanes = new Lanes(address, name);
+    this.#lane = lane;
+  }
+
+  // Yields the one answer of a unary method, or all of a stream as fast as they are taken.
+  async *call(method: DescMethod, request: Message, options: OutboundCall): AsyncGenerator<Message, void, undefined> {
+    const answer = this.#client(method.parent)[method.localName]?.(request, options);
+    if (answer instanceof Promise) yield await answer;
+    else if (answer) yield* answer;
+  }
+
+  client<S extends GenServiceMethods>(service: GenService<S>) {
+    return this.#lanes.client(this.#lane, service);
+  }
+
+  close(): void {
+    this.#lanes.close();
+  }
+
+  #client(service: DescService): AnyClient {
+    let client = this.#clients.get(service);
+    if (!client) {
+      client = this.client(service as GenService<GenServiceMethods>) as unknown as AnyClient;
+      this.#clients.set(service, client);
+    }
+    return client;
+  }
+}

@@ -1,0 +1,17 @@
+import { msOfDuration } from '@wrenn/kit/duration';
+import type { ProcessServiceExecRequest } from '@wrenn/proto/wrenn/v1/process';
+
+const defaultExecMs = 60_000;
+const longestExecMs = 24 * 60 * 60_000;
+const execMarginMs = 10_000;
+
+// What a call that brings no deadline gets, as promised in proto/wrenn/v1.
+export const deadlinesMs = {
+  'SandboxService/Create': 120_000,
+  'SandboxService/Destroy': 60_000,
+  // A timeout out of bounds is for vm-runtime to refuse; here it must only not break a timer.
+  'ProcessService/Exec': ({ timeout }: Pick<ProcessServiceExecRequest, 'timeout'>) => {
+    const timeoutMs = timeout ? msOfDuration(timeout) : defaultExecMs;
+    return Math.min(Math.max(timeoutMs, 0), longestExecMs) + execMarginMs;
+  },
+};
