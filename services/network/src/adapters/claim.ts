@@ -2,7 +2,9 @@
 // claim: the kernel lets go of them with the process, however it ends.
 import { createHash } from 'node:crypto';
 import { readFile, realpath } from 'node:fs/promises';
-import { type Server, createServer } from 'node:net';
+import { createServer } from 'node:net';
+
+import { type Release, UndoStack } from '@wrenn/kit/undo-stack';
 
 import type { SlotRange } from '../domain/slot.ts';
 
@@ -13,28 +15,28 @@ export interface Claim {
 }
 
 export async function claimSlots(range: SlotRange, stateDir: string): Promise<Claim> {
-  const digest = createHash('sha256').update(await realpath(stateDir));
-  const directory = await hold(`dir/${digest.digest('hex').slice(0, 16)}`, `the state directory ${stateDir}`);
-  const slots = await hold(`slots/${range.first}-${range.last}`, `the slots ${range.first} to ${range.last}`);
-  const others = (await claimedRanges()).filter((other) => other.first <= range.last && other.last >= range.first);
-  if (others.length > 1) {
-    const taken = others.map(({ first, last }) => `${first} to ${last}`).join(' and ');
-    throw new Error(`slot ranges overlap: ${taken}; give each network service on a host a range of its own`);
+  const directory = createHash('sha256').update(await realpath(stateDir));
+  const held = new UndoStack();
+  try {
+    held.push(await hold(`dir/${directory.digest('hex').slice(0, 16)}`, `the state directory ${stateDir}`));
+    held.push(await hold(`slots/${range.first}-${range.last}`, `the slots ${range.first} to ${range.last}`));
+    refuseOverlap(range, await claimedRanges());
+  } catch (error) {
+    await held.undo();
+    throw error;
   }
-  return {
-    async close() {
-      await Promise.all([release(directory), release(slots)]);
-    },
-  };
+  return { close: () => held.undo() };
 }
 
-function hold(name: string, what: string): Promise<Server> {
+function hold(name: string, what: string): Promise<Release> {
   const server = createServer((socket) => socket.destroy());
   return new Promise((resolve, reject) => {
     server.on('error', (cause: NodeJS.ErrnoException) => {
       reject(cause.code === 'EADDRINUSE' ? new Error(`another network service uses ${what}`, { cause }) : cause);
     });
-    server.listen(`\0${prefix}/${name}`, () => resolve(server));
+    server.listen(`\0${prefix}/${name}`, () => {
+      resolve(() => new Promise((closed) => server.close(() => closed())));
+    });
   });
 }
 
@@ -45,6 +47,12 @@ async function claimedRanges(): Promise<SlotRange[]> {
   return [...claims].map(([, first, last]) => ({ first: Number(first), last: Number(last) }));
 }
 
-function release(server: Server): Promise<void> {
-  return new Promise((resolve) => server.close(() => resolve()));
+function refuseOverlap(range: SlotRange, claimed: readonly SlotRange[]): void {
+  const others = claimed.filter(({ first, last }) => first !== range.first || last !== range.last);
+  const taken = others.find(({ first, last }) => first <= range.last && last >= range.first);
+  if (!taken) return;
+  throw new Error(
+    `slots ${range.first} to ${range.last} overlap with ${taken.first} to ${taken.last} of another network service: ` +
+      'give each service on a host slots of its own (WRENN_FIRST_SLOT, WRENN_LAST_SLOT)',
+  );
 }

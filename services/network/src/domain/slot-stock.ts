@@ -23,6 +23,7 @@ export interface SlotStockOptions {
 }
 
 const atOnce = 4; // Builds or removals; more only wait for the kernel's lock on links.
+const answerFirstMs = 20;
 const firstRetryMs = 100;
 const lastRetryMs = 30_000;
 
@@ -58,9 +59,13 @@ export class SlotStock {
     const slot = this.#ready.shift();
     if (slot === undefined && this.#free.length + this.#building <= this.#waiters.length) throw this.#exhausted();
     const waiter = Promise.withResolvers<Slot>();
-    if (slot) waiter.resolve(slot);
-    else this.#waiters.push(waiter);
-    this.#fill();
+    if (slot) {
+      waiter.resolve(slot);
+      this.#track(this.#fillSoon());
+    } else {
+      this.#waiters.push(waiter);
+      this.#fill();
+    }
     return waiter.promise;
   }
 
@@ -104,6 +109,11 @@ export class SlotStock {
     if (failures.length > 0) throw new AggregateError(failures, 'some slots could not be removed');
   }
 
+  // Starting programs holds up the event loop: the answer with the taken slot goes first.
+  async #fillSoon(): Promise<void> {
+    if (await this.#waited(answerFirstMs)) this.#fill();
+  }
+
   #fill(): void {
     while (this.#building < Math.min(atOnce, this.#wanted()) && !this.#closing.signal.aborted) {
       const index = this.#free.shift();
@@ -144,13 +154,13 @@ export class SlotStock {
   // A kernel that refuses a slot now will refuse the next one too: building ahead waits a while.
   async #pauseFilling(): Promise<void> {
     this.#isFillPaused = true;
-    await this.#waitBeforeRetry(this.#failedFills);
+    await this.#waitedToRetry(this.#failedFills);
     this.#isFillPaused = false;
     this.#fill();
   }
 
   async #retryRemoval(slot: Slot): Promise<void> {
-    for (let attempt = 1; await this.#waitBeforeRetry(attempt); attempt += 1) {
+    for (let attempt = 1; await this.#waitedToRetry(attempt); attempt += 1) {
       try {
         await this.#options.networks.remove(slot);
       } catch (error) {
@@ -164,10 +174,13 @@ export class SlotStock {
     }
   }
 
-  // False once the stock is closing.
-  async #waitBeforeRetry(attempt: number): Promise<boolean> {
+  #waitedToRetry(attempt: number): Promise<boolean> {
+    return this.#waited(Math.min(lastRetryMs, firstRetryMs * 2 ** (attempt - 1)));
+  }
+
+  // False if the stock is closing.
+  #waited(ms: number): Promise<boolean> {
     const { signal } = this.#closing;
-    const ms = Math.min(lastRetryMs, firstRetryMs * 2 ** (attempt - 1));
     return this.#options.pause(ms, signal).then(
       () => !signal.aborted,
       (error: unknown) => {

@@ -1,0 +1,141 @@
+// Real packets through the real TAP. Each destination that must be closed has a server behind it that
+// answers everybody else, so that a rule that does nothing is seen.
+import { createServer } from 'node:net';
+
+import { inMs } from '@wrenn/kit/deadlines';
+import { newSandboxId } from '@wrenn/kit/ids';
+import { runProgram } from '@wrenn/kit/run-program';
+import { eventually } from '@wrenn/kit/testkit/eventually';
+import { tempDir } from '@wrenn/kit/testkit/temp-dir';
+import type { Slot } from '@wrenn/proto/wrenn/network/v1/network';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+
+import { type RunningService, clear, remainsOf, startService } from './service.ts';
+import { StandIn, port, startGuest, startInternet, uplink } from './stand-ins.ts';
+
+const range = { first: 20_032, last: 20_035 };
+const otherRange = { first: 20_040, last: 20_041 };
+const metadata = '169.254.169.254';
+const closed = [metadata, '10.99.0.1', '172.31.255.1', '192.168.77.1', '100.64.0.1', '198.18.0.1'];
+
+const scope = new AsyncDisposableStack();
+let seenByHost: string[] = [];
+let slots: Slot[] = [];
+let [a, b, stranger, internet] = [] as unknown as StandIn[];
+let atInternet: { text: string };
+
+beforeAll(async () => {
+  const host = createServer((socket) => {
+    seenByHost.push(`${socket.remoteAddress}`);
+    socket.on('error', () => undefined);
+    socket.end('the host');
+  });
+  await new Promise<void>((resolve) => host.listen(port, '0.0.0.0', resolve));
+  scope.defer(() => void host.close());
+  const lease = async (service: RunningService) => {
+    const owner = newSandboxId();
+    const { slot } = await service.client.leaseSlot({ owner }, inMs(5000));
+    if (!slot) throw new Error('no slot in the answer');
+    scope.defer(async () => void (await service.client.releaseSlot({ owner }, inMs(5000))));
+    const guest = scope.use(await startGuest(slot));
+    await guest.serve();
+    slots.push(slot);
+    return guest;
+  };
+  const serviceOf = async (of: typeof range) => {
+    const dir = scope.use(await tempDir());
+    return scope.use(await startService({ range: of, dir: dir.path }));
+  };
+  const service = await serviceOf(range);
+  a = await lease(service);
+  b = await lease(service);
+  stranger = await lease(await serviceOf(otherRange));
+  internet = scope.use(await startInternet(range.first, closed));
+  atInternet = await internet.serve();
+});
+
+afterAll(async () => {
+  await scope.disposeAsync();
+  const leaked = [...(await remainsOf(range)), ...(await remainsOf(otherRange))];
+  await clear(range);
+  await clear(otherRange);
+  expect(leaked).toEqual([]);
+});
+
+// The host's own way to every address of the test: it has no rules against itself.
+const fromHost = async (...hosts: string[]) => {
+  const output = await runProgram(process.execPath, [
+    `${import.meta.dirname}/guest-side.ts`,
+    'dial',
+    '1500',
+    ...hosts.map((host) => `${host}:${port}`),
+  ]);
+  return Object.values(JSON.parse(output) as Record<string, string>);
+};
+const addressOf = (slot: Slot | undefined, end: 0 | 1) => {
+  const offset = 2 * (slot?.index ?? 0) + end;
+  return `10.12.${offset >> 8}.${offset & 255}`;
+};
+
+test('the host reaches the guest by its 10.11 address, and the guest sees the host of its slot', async () => {
+  expect(await fromHost(...slots.map((slot) => slot.guestAddress))).toEqual(
+    slots.map((slot) => `answered ${addressOf(slot, 0)}`),
+  );
+});
+
+test('a guest reaches the internet, under the address of the host', async () => {
+  expect(await a?.dial(uplink.server)).toEqual({ [uplink.server]: `answered ${uplink.host}` });
+});
+
+test('a guest reaches no metadata service and no private or reserved network', async () => {
+  expect(await fromHost(...closed)).toEqual(closed.map(() => `answered ${uplink.host}`));
+  expect(await a?.dial(...closed)).toEqual(Object.fromEntries(closed.map((host) => [host, 'dropped'])));
+});
+
+test('a guest reaches nothing of the host, by any address the host has', async () => {
+  const addresses = [addressOf(slots[0], 0), addressOf(slots[1], 0), uplink.host];
+  expect(await fromHost(...addresses)).toEqual(addresses.map(() => 'answered the host'));
+  seenByHost = [];
+  const tried = [...addresses, addressOf(slots[0], 1), '169.254.0.22'];
+  expect(await a?.dial(...tried)).toEqual(Object.fromEntries(tried.map((host) => [host, 'dropped'])));
+  expect(seenByHost).toEqual([]);
+});
+
+test('a guest reaches no other guest, not even of another mesh on this host', async () => {
+  const others = [slots[1], slots[2]].flatMap((slot) => [slot?.guestAddress ?? '', addressOf(slot, 1)]);
+  expect(await a?.dial(...others)).toEqual(Object.fromEntries(others.map((host) => [host, 'dropped'])));
+});
+
+test('a guest cannot send under an address or a MAC that is not its own', async () => {
+  const ip = (...args: string[]) => runProgram('ip', ['-netns', b?.namespace ?? '', ...args]);
+  await ip('addr', 'add', '192.31.196.99/32', 'dev', 'lo');
+  await b?.send('forged-address', uplink.server, '192.31.196.99');
+  await ip('link', 'set', 'eth0', 'address', '02:fc:00:00:00:99');
+  await b?.send('forged-mac', uplink.server, '169.254.0.21');
+  await ip('link', 'set', 'eth0', 'address', '02:fc:00:00:00:05');
+  await b?.send('genuine', uplink.server, '169.254.0.21');
+  await eventually('the genuine datagram', () => atInternet.text.includes('datagram genuine'));
+  expect(atInternet.text).not.toContain('forged');
+});
+
+test('nobody beyond the host reaches a guest', async () => {
+  const addresses = slots.map((slot) => slot.guestAddress);
+  expect(await internet?.dial(...addresses)).toEqual(Object.fromEntries(addresses.map((host) => [host, 'dropped'])));
+});
+
+test('nothing in the namespace itself can talk: a VMM that was taken over gains no network', async () => {
+  const inSlot = new StandIn(slots[0]?.namespace ?? '');
+  const tried = [uplink.server, addressOf(slots[0], 0), slots[1]?.guestAddress ?? '', '169.254.0.21'];
+  expect(Object.values(await inSlot.dial(...tried)).filter((outcome) => outcome.startsWith('answered'))).toEqual([]);
+});
+
+test('the host keeps its guard where the rules of a slot are gone', async () => {
+  const inside = [`--net=/run/netns/${slots[1]?.namespace}`, 'nft', '-f', '-'];
+  await runProgram('nsenter', inside, { input: 'insert rule inet wrenn forward accept\n' });
+  expect(await b?.dial('10.99.0.1')).toEqual({ '10.99.0.1': `answered ${uplink.host}` });
+  seenByHost = [];
+  const tried = [addressOf(slots[1], 0), uplink.host, ...[slots[0], slots[2]].map((slot) => slot?.guestAddress ?? '')];
+  expect(await b?.dial(...tried)).toEqual(Object.fromEntries(tried.map((host) => [host, 'dropped'])));
+  expect(seenByHost).toEqual([]);
+  expect(await stranger?.dial(uplink.server)).toEqual({ [uplink.server]: `answered ${uplink.host}` });
+});
