@@ -35,6 +35,6 @@ async function filesBelow(path: string): Promise<string[]> {
   const below = entries
     .filter((entry) => !(entry.isDirectory() && outputs.has(entry.name)))
     .toSorted((a, b) => (a.name < b.name ? -1 : 1))
-    .map((entry) => (entry.isDirectory() ? filesBelow(join(path, entry.name)) : [join(path, entry.name)]));
+    .map((entry) => filesBelow(join(path, entry.name)));
   return (await Promise.all(below)).flat();
 }

@@ -60,11 +60,16 @@ cargo_version() { cargo --version 2>/dev/null | cut -d ' ' -f 2; }
 
 need_cargo() {
   found=$(cargo_version || true)
-  [ -n "$found" ] && at_least "$oldest_cargo" "$found" && return 0
-  install_packages cargo-web rustc-web
-  found=$(cargo_version || true)
-  at_least "$oldest_cargo" "${found:-0}" ||
-    fail "cargo ${found:-none} at $(command -v cargo || echo nowhere) is older than $oldest_cargo: update or remove it"
+  if [ -z "$found" ] || ! at_least "$oldest_cargo" "$found"; then
+    # Debian keeps these at a recent version for its browsers.
+    install_packages cargo-web rustc-web rustfmt-web rust-web-clippy
+    found=$(cargo_version || true)
+    at_least "$oldest_cargo" "${found:-0}" ||
+      fail "cargo ${found:-none} at $(command -v cargo || echo nowhere) is older than $oldest_cargo: update or remove it"
+  fi
+  command -v cargo-clippy >/dev/null && command -v cargo-fmt >/dev/null && return 0
+  command -v rustup >/dev/null || fail "cargo $found has no clippy or rustfmt: install them beside it"
+  timed "clippy and rustfmt" rustup component add clippy rustfmt
 }
 
 npm_inputs() { cat package-lock.json package.json; echo 1; }

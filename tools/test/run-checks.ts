@@ -23,7 +23,7 @@ export async function runChecks(checks: readonly Check[]): Promise<boolean> {
       }
       isGreen = false;
       const note = check.explain?.(exitCode);
-      process.stdout.write(`FAIL ${check.name} (${took})${note ? `: ${note}` : ''}\n${indent(output)}\n`);
+      process.stdout.write(`FAIL ${check.name} (${took})${note ? `: ${note}` : ''}\n${indent(output)}`);
     }
   };
   await Promise.all([worker(), worker()]);
@@ -31,7 +31,8 @@ export async function runChecks(checks: readonly Check[]): Promise<boolean> {
 }
 
 function indent(output: string): string {
-  return output.trimEnd().replaceAll(/^/gm, '     | ');
+  const text = output.trimEnd();
+  return text === '' ? '' : `${text.replaceAll(/^/gm, '     | ')}\n`;
 }
 
 function run(check: Check): Promise<{ exitCode: number; output: string }> {
