@@ -121,11 +121,16 @@ export class FakeAgent implements GuestAgent {
   }
 
   async *start(_command: Command, _options: StartOptions, signal: AbortSignal): AsyncGenerator<ProcessEvent, void> {
-    yield { kind: 'started', pid: 7 };
-    yield* this.script;
-    if (!this.isEndless) return;
-    const number = await Promise.race([this.#killed.promise, aborted(signal)]);
-    yield { kind: 'exited', exitCode: 128 + number, signal: number };
+    try {
+      yield { kind: 'started', pid: 7 };
+      yield* this.script;
+      if (!this.isEndless) return;
+      const number = await Promise.race([this.#killed.promise, aborted(signal)]);
+      yield { kind: 'exited', exitCode: 128 + number, signal: number };
+    } finally {
+      // As a gRPC stream does whose call is cancelled, whatever it has delivered.
+      if (signal.aborted) throw new WrennError('CANCELLED', 'cancelled');
+    }
   }
 
   connect(_selector: Selector, signal: AbortSignal): AsyncIterable<ProcessEvent> {

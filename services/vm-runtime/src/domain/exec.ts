@@ -32,6 +32,7 @@ export async function exec(agent: GuestAgent, options: ExecOptions, caller: Abor
   const startedAtMs = performance.now();
   const output = new CappedOutput(options.maxOutputBytes);
   const stop = new AbortController();
+  const fed = new AbortController();
   let selector: Selector | undefined;
   let isTimedOut = false;
   let abandon: NodeJS.Timeout | undefined;
@@ -58,23 +59,26 @@ export async function exec(agent: GuestAgent, options: ExecOptions, caller: Abor
 
   try {
     const hasStdin = options.stdin.length > 0;
+    let exit: Extract<ProcessEvent, { kind: 'exited' }> | undefined;
+    // To the stream's own end: leaving it after the exit would cancel a call that has succeeded.
     for await (const event of agent.start(options.command, { hasStdin }, stop.signal)) {
       if (event.kind === 'started') {
         selector = { pid: event.pid };
         if (isTimedOut || caller.aborted) kill();
-        else if (hasStdin) feeding = feed(agent, selector, options.stdin, stop.signal).catch(fail);
+        else if (hasStdin) feeding = feed(agent, selector, options.stdin, fed.signal).catch(fail);
       } else if (event.kind === 'exited') {
-        const { exitCode, signal } = event;
-        stop.abort();
-        await feeding;
-        if (failure) throw failure;
-        if (caller.aborted) throw new WrennError('CANCELLED', 'the caller left; the command was killed');
-        return { exitCode, signal, ...output.taken(), isTimedOut, durationMs: performance.now() - startedAtMs };
+        exit = event;
+        fed.abort();
       } else {
         output.add(event);
       }
     }
-    throw new WrennError('AGENT_MISBEHAVED', 'the agent ended the stream without the end of the process');
+    await feeding;
+    if (failure) throw failure;
+    if (caller.aborted) throw new WrennError('CANCELLED', 'the caller left; the command was killed');
+    if (!exit) throw new WrennError('AGENT_MISBEHAVED', 'the agent ended the stream without the end of the process');
+    const { exitCode, signal } = exit;
+    return { exitCode, signal, ...output.taken(), isTimedOut, durationMs: performance.now() - startedAtMs };
   } catch (error) {
     if (abandon && stop.signal.aborted && hasReason(error, 'CANCELLED') && !caller.aborted) {
       throw new WrennError('AGENT_UNREACHABLE', `the command did not end within ${killLimitMs} ms of being killed`, {
@@ -86,6 +90,7 @@ export async function exec(agent: GuestAgent, options: ExecOptions, caller: Abor
     clearTimeout(timeout);
     clearTimeout(abandon);
     caller.removeEventListener('abort', kill);
+    fed.abort();
     stop.abort();
   }
 }
