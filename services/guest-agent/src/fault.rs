@@ -22,6 +22,7 @@ reasons! {
     BadAuthorization "BAD_AUTHORIZATION" InvalidArgument;
     BadCommand "BAD_COMMAND" InvalidArgument;
     BadCwd "BAD_CWD" InvalidArgument;
+    BadDepth "BAD_DEPTH" InvalidArgument;
     BadEntropy "BAD_ENTROPY" InvalidArgument;
     BadEnv "BAD_ENV" InvalidArgument;
     BadHostname "BAD_HOSTNAME" InvalidArgument;

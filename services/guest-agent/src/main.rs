@@ -3,6 +3,7 @@
 mod console;
 mod env;
 mod fault;
+mod files;
 mod init;
 mod machine;
 mod paths;

@@ -106,7 +106,7 @@ fn run(address: SocketAddr, settings: Settings) -> Result<(), String> {
     runtime.block_on(async {
         let processes = Arc::new(Processes::default());
         reap_in_background(processes.clone()).map_err(|e| format!("watch for ended processes: {e}"))?;
-        let agent = Arc::new(Agent { settings, processes, connections: Arc::default() });
+        let agent = Arc::new(Agent { settings, processes, connections: Arc::default(), watchers: Default::default() });
         let rpc = routes(&agent)?;
         let listener = TcpListener::bind(address).await.map_err(|e| format!("listen on {address}: {e}"))?;
         let listening = listener.local_addr().map_err(|e| e.to_string())?;

@@ -19,11 +19,12 @@ use std::time::{Duration, Instant};
 const OPEN_FILES: u64 = 524_288;
 /// Until Init names the guest.
 const HOSTNAME: &str = "wrenn";
-const SYSCTLS: [(&str, &str); 2] = [
+const SYSCTLS: [(&str, &str); 3] = [
     // Lets everybody ping without privileges.
     ("net/ipv4/ping_group_range", "0 2147483647"),
     // Development servers watch whole trees.
     ("fs/inotify/max_user_watches", "524288"),
+    ("fs/inotify/max_user_instances", "8192"),
 ];
 
 /// Why the machine could not be started.

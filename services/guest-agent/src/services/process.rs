@@ -1,6 +1,6 @@
 //! process.Process, as process.proto promises it.
 
-use super::Agent;
+use super::{Agent, number, ping_interval};
 use crate::env;
 use crate::fault::{Fault, Outcome, Reason};
 use crate::paths;
@@ -30,7 +30,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const TAG_BYTES: usize = 256;
-const PING_EVERY: Duration = Duration::from_secs(90);
 
 pub struct ProcessService(pub Arc<Agent>);
 
@@ -66,7 +65,7 @@ impl ProcessService {
             tag: request.tag,
             terminal,
             wants_stdin: request.stdin.unwrap_or(true),
-            time_limit: millis(ctx, "connect-timeout-ms"),
+            time_limit: number(ctx, "connect-timeout-ms").map(Duration::from_millis),
             config,
         })
     }
@@ -93,18 +92,6 @@ fn cwd(asked: &str, default: &str, user: &User) -> Outcome<PathBuf> {
 fn size(pty: PTY) -> Outcome<Size> {
     let asked = pty.size.into_option().unwrap_or_default();
     Size::checked(asked.cols, asked.rows)
-}
-
-fn number(ctx: &RequestContext, header: &str) -> Option<u64> {
-    ctx.header(header)?.to_str().ok()?.parse().ok().filter(|&n| n > 0)
-}
-
-fn millis(ctx: &RequestContext, header: &str) -> Option<Duration> {
-    number(ctx, header).map(Duration::from_millis)
-}
-
-fn ping_interval(ctx: &RequestContext) -> Duration {
-    number(ctx, "keepalive-ping-interval").map_or(PING_EVERY, Duration::from_secs)
 }
 
 /// The start, then all that the subscription brings, up to and with the end.
