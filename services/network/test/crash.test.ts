@@ -8,18 +8,26 @@ import { runProgram } from '@wrenn/kit/run-program';
 import { eventually } from '@wrenn/kit/testkit/eventually';
 import { tempDir } from '@wrenn/kit/testkit/temp-dir';
 import type { Slot } from '@wrenn/proto/wrenn/network/v1/network';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { RunningService, clear, remainsOf, startService } from './service.ts';
 import { startGuest } from './stand-ins.ts';
 
 const range = { first: 20_016, last: 20_023 };
+const inhabited = { first: 20_024, last: 20_024 };
+const forgotten = { first: 20_025, last: 20_025 };
+const ranges = [range, inhabited, forgotten];
 const soon = () => inMs(5000);
 const leasesOf = async (service: RunningService) => (await service.client.listSlots({}, soon())).leases;
 
+const clearAll = async () => {
+  for (const one of ranges) await clear(one);
+};
+beforeAll(clearAll); // A run that was killed may have left some.
+
 afterAll(async () => {
-  const leaked = await remainsOf(range);
-  await clear(range);
+  const leaked = (await Promise.all(ranges.map(remainsOf))).flat();
+  await clearAll();
   expect(leaked).toEqual([]);
 });
 
@@ -73,8 +81,8 @@ test.each([
   await killed[Symbol.asyncDispose]();
   await using next = await startService({ range, dir: dir.path, poolSize: 0 });
   const leases = await leasesOf(next);
-  const held = leases.map((lease) => lease.slot?.namespace).toSorted();
-  expect((await remainsOf(range)).filter((name) => name.startsWith('wrenn-ns-')).toSorted()).toEqual(held);
+  const held = new Set(leases.map((lease) => lease.slot?.namespace));
+  expect(new Set((await remainsOf(range)).filter((name) => name.startsWith('wrenn-ns-')))).toEqual(held);
   expect(leases.map((lease) => lease.owner)).toContain(kept);
   for (const lease of leases) await next.client.releaseSlot({ owner: lease.owner }, soon());
 });
@@ -129,8 +137,7 @@ test('does not take slots or state that another running service has', async () =
 
 test('a slot whose VMM still lives is neither removed nor leased again before that has ended', async () => {
   await using dir = await tempDir();
-  const one = { first: 20_024, last: 20_024 };
-  await using service = await startService({ range: one, dir: dir.path });
+  await using service = await startService({ range: inhabited, dir: dir.path });
   const owner = newSandboxId();
   const { slot } = await service.client.leaseSlot({ owner }, soon());
   if (!slot) throw new Error('no slot in the answer');
@@ -149,22 +156,21 @@ test('a slot whose VMM still lives is neither removed nor leased again before th
 test('without its lease file it leaves alone a slot in which a VMM lives', async () => {
   await using dir = await tempDir();
   await using emptyDir = await tempDir();
-  const one = { first: 20_025, last: 20_025 };
   const owner = newSandboxId();
-  const before = await startService({ range: one, dir: dir.path });
+  const before = await startService({ range: forgotten, dir: dir.path });
   const { slot } = await before.client.leaseSlot({ owner }, soon());
   if (!slot) throw new Error('no slot in the answer');
   await before[Symbol.asyncDispose]();
   const guest = await startGuest(slot);
   await guest.serve();
-  const amnesiac = await startService({ range: one, dir: emptyDir.path });
+  const amnesiac = await startService({ range: forgotten, dir: emptyDir.path });
   const taken = amnesiac.client.leaseSlot({ owner: newSandboxId() }, soon());
   await expect(taken).rejects.toMatchObject({ reason: 'NO_SLOT_LEFT' });
   await amnesiac[Symbol.asyncDispose]();
-  const there = await remainsOf(one);
+  const there = await remainsOf(forgotten);
   expect(there).toContain(slot.namespace);
   await guest[Symbol.asyncDispose]();
-  const after = await startService({ range: one, dir: emptyDir.path, poolSize: 0 });
+  const after = await startService({ range: forgotten, dir: emptyDir.path, poolSize: 0 });
   await after[Symbol.asyncDispose]();
-  expect(await remainsOf(one)).toEqual([]);
+  expect(await remainsOf(forgotten)).toEqual([]);
 });

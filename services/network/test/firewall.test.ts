@@ -1,5 +1,6 @@
 // Real packets through the real TAP. Each destination that must be closed has a server behind it that
 // answers everybody else, so that a rule that does nothing is seen.
+import { once } from 'node:events';
 import { createServer } from 'node:net';
 
 import { inMs } from '@wrenn/kit/deadlines';
@@ -11,7 +12,7 @@ import type { Slot } from '@wrenn/proto/wrenn/network/v1/network';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { type RunningService, clear, remainsOf, startService } from './service.ts';
-import { StandIn, port, startGuest, startInternet, uplink } from './stand-ins.ts';
+import { StandIn, dialFromHost, port, startGuest, startInternet, uplink } from './stand-ins.ts';
 
 const range = { first: 20_032, last: 20_035 };
 const otherRange = { first: 20_040, last: 20_041 };
@@ -25,12 +26,14 @@ let [a, b, stranger, internet] = [] as unknown as StandIn[];
 let atInternet: { text: string };
 
 beforeAll(async () => {
+  for (const used of [range, otherRange]) await clear(used); // A run that was killed may have left some.
   const host = createServer((socket) => {
     seenByHost.push(`${socket.remoteAddress}`);
     socket.on('error', () => undefined);
     socket.end('the host');
   });
-  await new Promise<void>((resolve) => host.listen(port, '0.0.0.0', resolve));
+  host.listen(port, '0.0.0.0');
+  await once(host, 'listening');
   scope.defer(() => void host.close());
   const lease = async (service: RunningService) => {
     const owner = newSandboxId();
@@ -62,24 +65,15 @@ afterAll(async () => {
   expect(leaked).toEqual([]);
 });
 
-// The host's own way to every address of the test: it has no rules against itself.
-const fromHost = async (...hosts: string[]) => {
-  const output = await runProgram(process.execPath, [
-    `${import.meta.dirname}/guest-side.ts`,
-    'dial',
-    '1500',
-    ...hosts.map((host) => `${host}:${port}`),
-  ]);
-  return Object.values(JSON.parse(output) as Record<string, string>);
-};
+const all = (hosts: readonly string[], outcome: string) => Object.fromEntries(hosts.map((host) => [host, outcome]));
 const addressOf = (slot: Slot | undefined, end: 0 | 1) => {
   const offset = 2 * (slot?.index ?? 0) + end;
   return `10.12.${offset >> 8}.${offset & 255}`;
 };
 
 test('the host reaches the guest by its 10.11 address, and the guest sees the host of its slot', async () => {
-  expect(await fromHost(...slots.map((slot) => slot.guestAddress))).toEqual(
-    slots.map((slot) => `answered ${addressOf(slot, 0)}`),
+  expect(await dialFromHost(...slots.map((slot) => slot.guestAddress))).toEqual(
+    Object.fromEntries(slots.map((slot) => [slot.guestAddress, `answered ${addressOf(slot, 0)}`])),
   );
 });
 
@@ -88,22 +82,25 @@ test('a guest reaches the internet, under the address of the host', async () => 
 });
 
 test('a guest reaches no metadata service and no private or reserved network', async () => {
-  expect(await fromHost(...closed)).toEqual(closed.map(() => `answered ${uplink.host}`));
-  expect(await a?.dial(...closed)).toEqual(Object.fromEntries(closed.map((host) => [host, 'dropped'])));
+  expect(await dialFromHost(...closed)).toEqual(all(closed, `answered ${uplink.host}`));
+  expect(await a?.dial(...closed)).toEqual(all(closed, 'dropped'));
 });
 
 test('a guest reaches nothing of the host, by any address the host has', async () => {
   const addresses = [addressOf(slots[0], 0), addressOf(slots[1], 0), uplink.host];
-  expect(await fromHost(...addresses)).toEqual(addresses.map(() => 'answered the host'));
+  expect(await dialFromHost(...addresses)).toEqual(all(addresses, 'answered the host'));
   seenByHost = [];
   const tried = [...addresses, addressOf(slots[0], 1), '169.254.0.22'];
-  expect(await a?.dial(...tried)).toEqual(Object.fromEntries(tried.map((host) => [host, 'dropped'])));
+  const inSlot = new StandIn(slots[0]?.namespace ?? '');
+  scope.defer(() => inSlot.endPrograms());
+  await inSlot.serve();
+  expect(await a?.dial(...tried)).toEqual(all(tried, 'dropped'));
   expect(seenByHost).toEqual([]);
 });
 
 test('a guest reaches no other guest, not even of another mesh on this host', async () => {
   const others = [slots[1], slots[2]].flatMap((slot) => [slot?.guestAddress ?? '', addressOf(slot, 1)]);
-  expect(await a?.dial(...others)).toEqual(Object.fromEntries(others.map((host) => [host, 'dropped'])));
+  expect(await a?.dial(...others)).toEqual(all(others, 'dropped'));
 });
 
 test('a guest cannot send under an address or a MAC that is not its own', async () => {
@@ -120,13 +117,17 @@ test('a guest cannot send under an address or a MAC that is not its own', async 
 
 test('nobody beyond the host reaches a guest', async () => {
   const addresses = slots.map((slot) => slot.guestAddress);
-  expect(await internet?.dial(...addresses)).toEqual(Object.fromEntries(addresses.map((host) => [host, 'dropped'])));
+  expect(await internet?.dial(...addresses)).toEqual(all(addresses, 'dropped'));
 });
 
 test('nothing in the namespace itself can talk: a VMM that was taken over gains no network', async () => {
-  const inSlot = new StandIn(slots[0]?.namespace ?? '');
+  const vmm = new StandIn(slots[0]?.namespace ?? '');
   const tried = [uplink.server, addressOf(slots[0], 0), slots[1]?.guestAddress ?? '', '169.254.0.21'];
-  expect(Object.values(await inSlot.dial(...tried)).filter((outcome) => outcome.startsWith('answered'))).toEqual([]);
+  expect(Object.values(await vmm.dial(...tried)).filter((outcome) => outcome.startsWith('answered'))).toEqual([]);
+  await vmm.send('from-the-vmm', uplink.server, addressOf(slots[0], 1)).catch(() => 'refused');
+  await a?.send('from-the-guest', uplink.server, '169.254.0.21');
+  await eventually('the datagram of the guest', () => atInternet.text.includes('datagram from-the-guest'));
+  expect(atInternet.text).not.toContain('from-the-vmm');
 });
 
 test('the host keeps its guard where the rules of a slot are gone', async () => {
@@ -135,7 +136,7 @@ test('the host keeps its guard where the rules of a slot are gone', async () => 
   expect(await b?.dial('10.99.0.1')).toEqual({ '10.99.0.1': `answered ${uplink.host}` });
   seenByHost = [];
   const tried = [addressOf(slots[1], 0), uplink.host, ...[slots[0], slots[2]].map((slot) => slot?.guestAddress ?? '')];
-  expect(await b?.dial(...tried)).toEqual(Object.fromEntries(tried.map((host) => [host, 'dropped'])));
+  expect(await b?.dial(...tried)).toEqual(all(tried, 'dropped'));
   expect(seenByHost).toEqual([]);
   expect(await stranger?.dial(uplink.server)).toEqual({ [uplink.server]: `answered ${uplink.host}` });
 });

@@ -1,29 +1,26 @@
 // Runs inside a test's namespace, in place of a guest or of a server somewhere on the internet.
-//   serve PORT               answers every TCP connection with the caller's address; prints UDP datagrams
-//   dial MS HOST:PORT...     dials all at once; prints {"HOST:PORT": what came of it}
-//   send TEXT HOST:PORT FROM one UDP datagram from an address of this namespace
+//   serve                    answers every TCP connection with the caller's address; prints UDP datagrams
+//   dial MS HOST...          dials all at once; prints {"HOST": what came of it}
+//   send TEXT HOST FROM      one UDP datagram from an address of this namespace
 import { createSocket } from 'node:dgram';
 import { createServer, connect } from 'node:net';
 
 const [command, ...args] = process.argv.slice(2);
 
-function split(target: string): [string, number] {
-  const [host = '', port] = target.split(':');
-  return [host, Number(port)];
-}
+const port = 7777;
+const say = (line: string) => process.stdout.write(`${line}\n`);
 
-function serve(port: number): void {
-  const udp = createSocket('udp4').on('message', (text, from) => console.log(`datagram ${text} ${from.address}`));
+function serve(): void {
+  const udp = createSocket('udp4').on('message', (text, from) => say(`datagram ${text.toString()} ${from.address}`));
   udp.bind(port, () => {
     createServer((socket) => {
       socket.on('error', () => undefined);
       socket.end(`${socket.remoteAddress}`);
-    }).listen(port, '0.0.0.0', () => console.log('serving'));
+    }).listen(port, '0.0.0.0', () => say('serving'));
   });
 }
 
-function dial(target: string, limitMs: number): Promise<string> {
-  const [host, port] = split(target);
+function dial(host: string, limitMs: number): Promise<string> {
   return new Promise((resolve) => {
     const socket = connect({ host, port, timeout: limitMs });
     let text = '';
@@ -35,14 +32,13 @@ function dial(target: string, limitMs: number): Promise<string> {
 }
 
 if (command === 'serve') {
-  serve(Number(args[0]));
+  serve();
 } else if (command === 'dial') {
-  const [limitMs, ...targets] = args;
-  const outcomes = targets.map(async (target) => [target, await dial(target, Number(limitMs))] as const);
-  console.log(JSON.stringify(Object.fromEntries(await Promise.all(outcomes))));
+  const [limitMs, ...hosts] = args;
+  const outcomes = hosts.map(async (host) => [host, await dial(host, Number(limitMs))] as const);
+  say(JSON.stringify(Object.fromEntries(await Promise.all(outcomes))));
 } else if (command === 'send') {
-  const [text = '', target = '', from] = args;
-  const [host, port] = split(target);
+  const [text = '', host = '', from] = args;
   const udp = createSocket('udp4');
   udp.bind(0, from, () => udp.send(text, port, host, () => udp.close()));
 } else {

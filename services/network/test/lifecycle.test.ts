@@ -5,12 +5,14 @@ import { newSandboxId } from '@wrenn/kit/ids';
 import { runProgram } from '@wrenn/kit/run-program';
 import { eventually } from '@wrenn/kit/testkit/eventually';
 import { tempDir } from '@wrenn/kit/testkit/temp-dir';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { RunningService, clear, remainsOf, startService } from './service.ts';
 
 const range = { first: 20_000, last: 20_005 };
 const soon = () => inMs(5000);
+
+beforeAll(() => clear(range)); // A run that was killed may have left some.
 
 afterAll(async () => {
   const leaked = await remainsOf(range);

@@ -2,6 +2,7 @@
 // joined to the slots and to the host as a VM and an uplink would be.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { runProgram } from '@wrenn/kit/run-program';
@@ -10,11 +11,12 @@ import type { Slot } from '@wrenn/proto/wrenn/network/v1/network';
 
 const script = join(import.meta.dirname, 'guest-side.ts');
 const joiner = join(import.meta.dirname, 'tap-guest.py');
+// Where everything in these tests serves.
 export const port = 7777;
 // Global addresses that nobody needs to reach (AS112), for the host's uplink and a server beyond it.
 export const uplink = { host: '192.31.196.2', server: '192.31.196.3' } as const;
 
-// A namespace with programs in it; both end with the scope.
+// A namespace with programs in it; all of it ends with the scope.
 export class StandIn implements AsyncDisposable {
   readonly namespace: string;
   readonly #children: ChildProcess[] = [];
@@ -34,18 +36,16 @@ export class StandIn implements AsyncDisposable {
   }
 
   serve(): Promise<{ text: string }> {
-    return this.start('nsenter', this.#inside('serve', String(port)), 'serving');
+    return this.start('nsenter', this.#inside('serve'), 'serving');
   }
 
+  // What came of dialling each host: `answered …`, `dropped` or an error code.
   async dial(...hosts: readonly string[]): Promise<Record<string, string>> {
-    const targets = hosts.map((host) => (host.includes(':') ? host : `${host}:${port}`));
-    const output = await runProgram('nsenter', this.#inside('dial', '1500', ...targets));
-    const outcomes = JSON.parse(output) as Record<string, string>;
-    return Object.fromEntries(hosts.map((host, i) => [host, outcomes[targets[i] ?? ''] ?? 'not dialled']));
+    return JSON.parse(await runProgram('nsenter', this.#inside('dial', '1500', ...hosts))) as Record<string, string>;
   }
 
   async send(text: string, host: string, from: string): Promise<void> {
-    await runProgram('nsenter', this.#inside('send', text, `${host}:${port}`, from));
+    await runProgram('nsenter', this.#inside('send', text, host, from));
   }
 
   async endPrograms(): Promise<void> {
@@ -58,7 +58,7 @@ export class StandIn implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.endPrograms();
-    await runProgram('ip', ['netns', 'del', this.namespace]);
+    await remove(this.namespace);
   }
 
   #inside(...args: readonly string[]): string[] {
@@ -66,41 +66,65 @@ export class StandIn implements AsyncDisposable {
   }
 }
 
+// What the host gets when it dials the same way.
+export async function dialFromHost(...hosts: readonly string[]): Promise<Record<string, string>> {
+  return JSON.parse(await runProgram(process.execPath, [script, 'dial', '1500', ...hosts])) as Record<string, string>;
+}
+
 // A guest in a slot, its TAP held by a process that runs as the slot's VMM user.
 export async function startGuest(slot: Slot): Promise<StandIn> {
-  const guest = new StandIn(`wrenn-test-guest-${slot.index}`);
-  await runProgram('ip', ['netns', 'add', guest.namespace]);
-  const setUp = [
+  const namespace = `wrenn-test-guest-${slot.index}`;
+  await remove(namespace);
+  await runProgram('ip', ['netns', 'add', namespace]);
+  await batch(
+    ['-netns', namespace],
     'tuntap add dev eth0 mode tap',
     `link set eth0 address ${slot.guestMac} up`,
     'link set lo up',
     'addr add 169.254.0.21/30 dev eth0',
     'route add default via 169.254.0.22',
-  ];
-  await runProgram('ip', ['-netns', guest.namespace, '-batch', '-'], { input: `${setUp.join('\n')}\n` });
-  await guest.start('python3', [joiner, slot.namespace, String(slot.vmmUid), guest.namespace], 'joined');
+  );
+  const guest = new StandIn(namespace);
+  await guest.start('python3', [joiner, slot.namespace, String(slot.vmmUid), namespace], 'joined');
   return guest;
 }
 
-// A server that the host reaches by an uplink, under global addresses and under `others`.
+// A server that the host reaches by an uplink, under a global address and under `others`.
 export async function startInternet(id: number, others: readonly string[]): Promise<StandIn> {
-  const internet = new StandIn(`wrenn-test-net-${id}`);
-  const link = `wrtest-${id}`;
-  await runProgram('ip', ['netns', 'add', internet.namespace]);
-  const onHost = [
-    `link add ${link} type veth peer name eth0 netns ${internet.namespace}`,
+  const namespace = `wrenn-test-net-${id}`;
+  const link = uplinkOf(namespace);
+  await remove(namespace);
+  await runProgram('ip', ['netns', 'add', namespace]);
+  await batch(
+    [],
+    `link add ${link} type veth peer name eth0 netns ${namespace}`,
     `addr add ${uplink.host}/31 dev ${link}`,
     `link set ${link} up`,
     ...others.map((address) => `route add ${address}/32 via ${uplink.server} dev ${link}`),
-  ];
-  await runProgram('ip', ['-batch', '-'], { input: `${onHost.join('\n')}\n` });
-  const inside = [
+  );
+  await batch(
+    ['-netns', namespace],
     'link set lo up',
     `addr add ${uplink.server}/31 dev eth0`,
     ...others.map((address) => `addr add ${address}/32 dev lo`),
     'link set eth0 up',
     `route add default via ${uplink.host}`,
-  ];
-  await runProgram('ip', ['-netns', internet.namespace, '-batch', '-'], { input: `${inside.join('\n')}\n` });
-  return internet;
+  );
+  return new StandIn(namespace);
+}
+
+function uplinkOf(namespace: string): string {
+  return `wrtest-${namespace.split('-').at(-1)}`;
+}
+
+async function batch(options: readonly string[], ...lines: readonly string[]): Promise<void> {
+  await runProgram('ip', [...options, '-batch', '-'], { input: `${lines.join('\n')}\n` });
+}
+
+// Also clears what an earlier run left that was killed. A link outlives its namespace for a moment, so it
+// is deleted by itself.
+async function remove(namespace: string): Promise<void> {
+  const link = uplinkOf(namespace);
+  if (existsSync(`/sys/class/net/${link}`)) await runProgram('ip', ['link', 'del', link]);
+  if (existsSync(`/run/netns/${namespace}`)) await runProgram('ip', ['netns', 'del', namespace]);
 }

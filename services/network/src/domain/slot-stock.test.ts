@@ -62,7 +62,8 @@ describe('the pool', () => {
     });
     go();
     const taken = (await outcomes).filter((outcome) => outcome.status === 'fulfilled').map(({ value }) => value.index);
-    expect(taken.toSorted()).toEqual([1, 2, 3, 4]);
+    expect(new Set(taken)).toEqual(new Set([1, 2, 3, 4]));
+    expect(taken).toHaveLength(4);
   });
 });
 
