@@ -8,6 +8,7 @@ import { programEnv } from './disk-full.ts';
 const magic = 0x514649fb; // "QFI" and 0xfb.
 const headerBytes = 32;
 const maxBackingNameBytes = 1023;
+const maxNameOffset = 2n * 1024n * 1024n; // The name lies in the first cluster.
 
 // One qcow2 file per disk, whose backing file is the raw base image.
 export class Qcow2Overlay implements DiskBackend {
@@ -37,9 +38,11 @@ export class Qcow2Overlay implements DiskBackend {
       const { bytesRead } = await file.read(header, 0, headerBytes, 0);
       if (bytesRead < headerBytes || header.readUInt32BE(0) !== magic) throw new Error(`${path} is no qcow2 file`);
       const nameBytes = header.readUInt32BE(16);
-      if (nameBytes > maxBackingNameBytes) throw new Error(`${path} has a malformed qcow2 header`);
+      const nameOffset = header.readBigUInt64BE(8);
+      if (nameBytes > maxBackingNameBytes || nameOffset > maxNameOffset)
+        throw new Error(`${path} has a malformed qcow2 header`);
       const name = Buffer.alloc(nameBytes);
-      await file.read(name, 0, nameBytes, Number(header.readBigUInt64BE(8)));
+      await file.read(name, 0, nameBytes, Number(nameOffset));
       return { basePath: name.toString('utf8'), virtualBytes: Number(header.readBigUInt64BE(24)) };
     } finally {
       await file.close();

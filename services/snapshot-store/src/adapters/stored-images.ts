@@ -19,6 +19,7 @@ import { type StoreDirectory, rootfsName } from './store-directory.ts';
 
 const manifestName = 'manifest.json';
 const currentName = 'current';
+const namePattern = /^[a-z][a-z0-9-]{0,62}$/;
 const hexPattern = /^[0-9a-f]{64}$/;
 
 export interface StoredImagesParts {
@@ -50,10 +51,8 @@ export class StoredImages implements ImageFiles {
 
   async names(): Promise<string[]> {
     const entries = await readdir(this.#directory.images, { withFileTypes: true });
-    return entries
-      .filter((entry) => entry.isDirectory())
-      .map((entry) => entry.name)
-      .sort();
+    const names = entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+    return names.filter((name) => namePattern.test(name)).sort();
   }
 
   async versions(name: string): Promise<ImageVersion[]> {
