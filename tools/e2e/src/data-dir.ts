@@ -1,0 +1,20 @@
+// One data directory for all suites of a run: images are imported, the database is made and the
+// accelerator is probed once. It is new for each run and gone at its end.
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import type { TestProject } from 'vitest/node';
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    dataDir: string;
+  }
+}
+
+export async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const dataDir = await mkdtemp(join(tmpdir(), 'wrenn-e2e-data-'));
+  await chmod(dataDir, 0o711); // PostgreSQL and the VMMs run as users of their own.
+  project.provide('dataDir', dataDir);
+  return () => rm(dataDir, { recursive: true, force: true });
+}

@@ -1,0 +1,113 @@
+// A private mesh for tests and measurements: the supervisor of `wrenn up`, with directories, ports and
+// network slots that no other mesh uses. Closing it destroys all sandboxes and checks for leaks.
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { MeshClient } from '@wrenn/cli/client';
+import { type Inventory, awaitNoLeftovers, takeInventory } from '@wrenn/cli/leak-check/leak-check';
+import { destroyAll } from '@wrenn/cli/mesh/destroy-all';
+import { Mesh } from '@wrenn/cli/mesh/mesh';
+import { type MeshOptions, type MeshPorts, defaultImagesDir, ramDirFor } from '@wrenn/cli/mesh/options';
+import { inMs } from '@wrenn/kit/deadlines';
+import { type LogLevel, openLog } from '@wrenn/kit/log';
+
+import { Guest } from './guest.ts';
+
+export interface TestMeshOptions {
+  readonly dataDir: string;
+  readonly templates?: readonly string[];
+  readonly databaseUrl?: string;
+  readonly logLevel?: LogLevel;
+}
+
+export const testSlots = { firstSlot: 20_100, lastSlot: 20_163 } as const;
+
+export class TestMesh implements AsyncDisposable {
+  readonly mesh: Mesh;
+  readonly client: MeshClient;
+  readonly #root: string;
+  readonly #before: Inventory;
+  #leftovers: Promise<string[]> | undefined;
+
+  private constructor(mesh: Mesh, root: string, before: Inventory) {
+    this.mesh = mesh;
+    this.client = new MeshClient(mesh.addresses.gateway);
+    this.#root = root;
+    this.#before = before;
+  }
+
+  static async start(options: TestMeshOptions): Promise<TestMesh> {
+    const root = await mkdtemp(join(tmpdir(), 'wrenn-e2e-'));
+    await chmod(root, 0o711);
+    const meshOptions = await testMeshOptions(join(root, 'run'), options);
+    const before = await takeInventory(meshOptions);
+    const log = openLog('supervisor', 'warn');
+    const mesh = new Mesh(meshOptions, { log, env: process.env, tell: () => undefined });
+    await mesh.start();
+    return new TestMesh(mesh, root, before);
+  }
+
+  get logsDir(): string {
+    return join(this.mesh.options.runDir, 'logs');
+  }
+
+  async create(template = 'minimal', request: Readonly<Record<string, unknown>> = {}): Promise<Guest> {
+    const { sandbox } = await this.client.sandboxes.create({ template, ...request }, inMs(120_000));
+    return new Guest(this, sandbox?.id ?? '');
+  }
+
+  // Destroys every sandbox, stops everything, and returns what is left behind all the same.
+  close(): Promise<string[]> {
+    this.#leftovers ??= this.#close();
+    return this.#leftovers;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const leftovers = await this.close();
+    if (leftovers.length > 0) throw new Error(`left behind:\n${leftovers.join('\n')}`);
+  }
+
+  async #close(): Promise<string[]> {
+    try {
+      await destroyAll(this.client, () => undefined);
+    } finally {
+      this.client[Symbol.dispose]();
+      await this.mesh.close();
+    }
+    const leftovers = await awaitNoLeftovers(this.mesh.options, this.#before);
+    if (leftovers.length === 0) await rm(this.#root, { recursive: true, force: true });
+    return leftovers;
+  }
+}
+
+export async function testMeshOptions(runDir: string, options: TestMeshOptions): Promise<MeshOptions> {
+  return {
+    runDir,
+    dataDir: options.dataDir,
+    ramDir: ramDirFor(runDir),
+    imagesDir: defaultImagesDir,
+    ...testSlots,
+    poolSize: 2,
+    ports: await freePorts(),
+    logLevel: options.logLevel ?? 'info',
+    databaseUrl: options.databaseUrl,
+    templates: options.templates,
+  };
+}
+
+async function freePorts(): Promise<MeshPorts> {
+  const servers = await Promise.all(Array.from({ length: 4 }, listenAnywhere));
+  const [gateway = 0, scheduler = 0, vmRuntime = 0, edgeProxy = 0] = servers.map(
+    (server) => (server.address() as AddressInfo).port,
+  );
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return { gateway, scheduler, vmRuntime, edgeProxy };
+}
+
+async function listenAnywhere() {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return server;
+}

@@ -1,0 +1,172 @@
+// What a guest can and cannot reach, seen from inside real guests. Each refusal has a counterpart that
+// succeeds, so that a broken test cannot pass for a working firewall.
+import { type Server, connect, createServer } from 'node:net';
+
+import { runProgram } from '@wrenn/kit/run-program';
+import { UndoStack } from '@wrenn/kit/undo-stack';
+import { slotOfAddress } from '@wrenn/cli/leak-check/scope';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+import type { Guest } from '../src/guest.ts';
+import { endsWithoutLeaks, useMesh } from '../src/use-mesh.ts';
+
+const mesh = useMesh({ templates: ['minimal', 'debian'] });
+const agentPort = 49_983;
+const undo = new UndoStack();
+let guest: Guest;
+let neighbour: Guest;
+
+beforeAll(async () => {
+  [guest, neighbour] = await Promise.all([mesh.now.create('debian'), mesh.now.create('minimal')]);
+});
+afterAll(() => undo.undo());
+
+// `open`, or why not, as seen by a TCP connection from inside the guest.
+async function dialFrom(from: Guest, address: string, port: number): Promise<string> {
+  const script = `
+import socket, sys
+try:
+    s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)
+    print('open', s.recv(64).decode().strip())
+except TimeoutError: print('timeout')
+except OSError as e: print('refused', e.errno)`;
+  const { out } = await from.exec('python3', ['-c', script, address, String(port)], { timeoutMs: 15_000 });
+  return out.trim();
+}
+
+function dialFromHost(address: string, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host: address, port, timeout: 3000 });
+    const end = (isOpen: boolean) => {
+      socket.destroy();
+      resolve(isOpen);
+    };
+    socket.once('connect', () => end(true));
+    socket.once('error', () => end(false));
+    socket.once('timeout', () => end(false));
+  });
+}
+
+async function listenOn(address: string): Promise<number> {
+  const server: Server = createServer((socket) => socket.end(`hello ${socket.remoteAddress}\n`));
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(0, address, resolve);
+  });
+  undo.push(() => new Promise((resolve) => server.close(() => resolve())));
+  return (server.address() as { port: number }).port;
+}
+
+function hostSideOf(guestAddress: string): string {
+  const offset = 2 * (slotOfAddress(guestAddress) ?? 0);
+  return `10.12.${offset >> 8}.${offset & 255}`;
+}
+
+test('a guest reaches no other guest, though the host reaches both', async () => {
+  const address = await neighbour.address();
+  expect(await dialFromHost(address, agentPort)).toBe(true);
+  expect(await dialFromHost(await guest.address(), agentPort)).toBe(true);
+  expect(await dialFrom(guest, address, agentPort)).not.toMatch(/^open/);
+});
+
+test('a guest reaches nothing on its host, not even on the link between them', async () => {
+  const address = hostSideOf(await guest.address());
+  const port = await listenOn(address);
+  expect(await dialFromHost(address, port)).toBe(true);
+  expect(await dialFrom(guest, address, port)).not.toMatch(/^open/);
+});
+
+test('a guest reaches neither the metadata service nor private networks', async () => {
+  for (const [address, port] of [
+    ['169.254.169.254', 80],
+    ['169.254.0.22', 22],
+    ['10.0.0.1', 80],
+    ['172.17.0.1', 80],
+    ['192.168.1.1', 80],
+    ['100.64.0.1', 80],
+  ] as const) {
+    expect(await dialFrom(guest, address, port), address).not.toMatch(/^open/);
+  }
+});
+
+describe('toward the internet', () => {
+  // A namespace of ours plays it, at a public address that only this machine routes there.
+  const peer = { namespace: 'wrenn-e2e-net', address: '11.99.99.99', hostAddress: '11.99.99.98', port: 8080 };
+
+  beforeAll(async () => {
+    undo.push(() => runProgram('ip', ['netns', 'delete', peer.namespace]).then(() => undefined));
+    const lines = [
+      `netns add ${peer.namespace}`,
+      `link add wrenn-e2e-v type veth peer name eth0 netns ${peer.namespace}`,
+      `addr add ${peer.hostAddress}/31 dev wrenn-e2e-v`,
+      'link set wrenn-e2e-v up',
+    ];
+    await runProgram('ip', ['-batch', '-'], { input: lines.join('\n') });
+    const inner = [`addr add ${peer.address}/31 dev eth0`, 'link set eth0 up', 'link set lo up'];
+    await runProgram('ip', ['-netns', peer.namespace, '-batch', '-'], { input: inner.join('\n') });
+  });
+
+  test('a guest’s connection leaves under the host’s own address', async () => {
+    const serve = `
+import socket, sys
+s = socket.create_server((sys.argv[1], int(sys.argv[2])))
+c, (who, _) = s.accept()
+c.sendall(('hello ' + who).encode())
+c.close()`;
+    const args = ['netns', 'exec', peer.namespace, 'python3', '-c', serve, peer.address, String(peer.port)];
+    const served = runProgram('ip', args, { timeoutMs: 60_000 });
+    let answer = '';
+    for (let attempt = 0; attempt < 50 && !answer.startsWith('open'); attempt++) {
+      answer = await dialFrom(guest, peer.address, peer.port);
+    }
+    await served;
+    expect(answer).toBe(`open hello ${peer.hostAddress}`);
+  });
+
+  test('nothing out there reaches into a guest', async () => {
+    const address = await guest.address();
+    // The namespace is told the way, as a neighbour of the host could tell itself.
+    const way = ['-netns', peer.namespace, 'route', 'add', '10.11.0.0/16', 'via', peer.hostAddress];
+    await runProgram('ip', way);
+    const dial = `
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], ${agentPort}), 2); print('open')
+except OSError: print('closed')`;
+    const args = ['netns', 'exec', peer.namespace, 'python3', '-c', dial, address];
+    expect((await runProgram('ip', args)).trim()).toBe('closed');
+    expect(await dialFromHost(address, agentPort)).toBe(true);
+  });
+});
+
+test('a guest that lies about its address is not heard', async () => {
+  // Root inside takes a second address and speaks from it; the same listener is reached from the real one.
+  const address = hostSideOf(await guest.address());
+  const port = await listenOn(address);
+  const script = 'sudo ip addr add 169.254.0.23/30 dev eth0';
+  await guest.exec('/bin/sh', ['-c', script]);
+  const dial = `
+import socket
+try:
+    socket.create_connection(('${address}', ${port}), 2, ('169.254.0.23', 0)); print('open')
+except OSError as e: print('closed')`;
+  const { out } = await guest.exec('python3', ['-c', dial], { timeoutMs: 15_000 });
+  expect(out.trim()).toBe('closed');
+});
+
+test('VMMs run as users of their own, without capabilities and with their system calls filtered', async () => {
+  const views = [guest.vmm(), neighbour.vmm()];
+  const statuses = await Promise.all(views.map((view) => runProgram('cat', [`/proc/${view?.pid}/status`])));
+  const field = (text: string, name: string) => new RegExp(`^${name}:\\s*(\\S+)`, 'm').exec(text)?.[1] ?? '';
+  const uids = statuses.map((status) => Number(field(status, 'Uid')));
+  expect(uids[0]).not.toBe(uids[1]);
+  for (const uid of uids) expect(uid).toBeGreaterThan(1000);
+  for (const status of statuses) {
+    expect(Number.parseInt(field(status, 'CapEff'), 16)).toBe(0);
+    expect(Number.parseInt(field(status, 'CapBnd'), 16)).toBe(0);
+    expect(field(status, 'NoNewPrivs')).toBe('1');
+    expect(field(status, 'Seccomp')).toBe('2');
+  }
+});
+
+endsWithoutLeaks(mesh);
