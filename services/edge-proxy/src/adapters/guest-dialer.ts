@@ -1,0 +1,80 @@
+// Connects to ports of guests, and to nothing else: an address outside the range of guests is never
+// dialled, whoever says it is one.
+import { BlockList, type Socket, connect, isIPv4 } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import type { SandboxId } from '@wrenn/kit/ids';
+
+import { Refusal } from '../domain/refusal.ts';
+import type { SandboxAddresses } from './sandbox-addresses.ts';
+
+export interface AddressRange {
+  readonly network: string;
+  readonly prefixLength: number;
+}
+
+// Every guest of a host, as the host reaches it.
+export const guestRange: AddressRange = { network: '10.11.0.0', prefixLength: 16 };
+
+const attempts = 3;
+const connectTimeoutMs = 10_000;
+
+export class GuestDialer {
+  readonly #addresses: SandboxAddresses;
+  readonly #allowed = new BlockList();
+
+  constructor(addresses: SandboxAddresses, { network, prefixLength }: AddressRange) {
+    this.#addresses = addresses;
+    this.#allowed.addSubnet(network, prefixLength, 'ipv4');
+  }
+
+  // A server in a guest may still be starting, and a guest may have moved: a refused connection is tried
+  // again after 100 ms and 200 ms, each time asking anew where the guest is.
+  async dial(id: SandboxId, port: number, signal: AbortSignal): Promise<Socket> {
+    for (let attempt = 1; ; attempt++) {
+      const address = await this.#addresses.resolve(id);
+      if (!isIPv4(address) || !this.#allowed.check(address, 'ipv4')) {
+        throw new Refusal('INTERNAL', 'the sandbox has no proper address', { cause: new Error(`refused ${address}`) });
+      }
+      try {
+        return await connected(address, port, signal);
+      } catch (error) {
+        if (signal.aborted) throw error;
+        this.#addresses.forget(id);
+        if (error instanceof Refusal) throw error;
+        if (attempt === attempts) {
+          throw new Refusal('NOTHING_LISTENS', `nothing listens on port ${port} of the sandbox`, { cause: error });
+        }
+        await sleep(100 * attempt, undefined, { signal });
+      }
+    }
+  }
+}
+
+function connected(host: string, port: number, signal: AbortSignal): Promise<Socket> {
+  signal.throwIfAborted();
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host, port, noDelay: true, keepAlive: true, allowHalfOpen: true });
+    const fail = (error: unknown) => {
+      socket.destroy();
+      settle();
+      reject(error);
+    };
+    const abort = () => fail(signal.reason);
+    const timer = setTimeout(
+      () => fail(new Refusal('GUEST_TIMEOUT', `port ${port} of the sandbox did not answer`)),
+      connectTimeoutMs,
+    );
+    const settle = () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', abort);
+      socket.off('error', fail);
+    };
+    signal.addEventListener('abort', abort, { once: true });
+    socket.once('error', fail);
+    socket.once('connect', () => {
+      settle();
+      resolve(socket);
+    });
+  });
+}

@@ -1,0 +1,55 @@
+// What the edge answers by itself, instead of a guest.
+export interface RefusalKind {
+  readonly status: number;
+  readonly phrase: string;
+}
+
+export const refusals = {
+  BAD_REQUEST: { status: 400, phrase: 'Bad Request' },
+  HTTP2_REFUSED: { status: 400, phrase: 'Bad Request' },
+  ROUTE_NOT_FOUND: { status: 404, phrase: 'Not Found' },
+  SANDBOX_NOT_FOUND: { status: 404, phrase: 'Not Found' },
+  PORT_CLOSED: { status: 404, phrase: 'Not Found' },
+  METHOD_NOT_ALLOWED: { status: 405, phrase: 'Method Not Allowed' },
+  HEAD_TIMEOUT: { status: 408, phrase: 'Request Timeout' },
+  EXPECTATION_FAILED: { status: 417, phrase: 'Expectation Failed' },
+  HEAD_TOO_LARGE: { status: 431, phrase: 'Request Header Fields Too Large' },
+  INTERNAL: { status: 500, phrase: 'Internal Server Error' },
+  NOTHING_LISTENS: { status: 502, phrase: 'Bad Gateway' },
+  GUEST_CLOSED: { status: 502, phrase: 'Bad Gateway' },
+  GUEST_MISBEHAVED: { status: 502, phrase: 'Bad Gateway' },
+  SANDBOX_NOT_RUNNING: { status: 503, phrase: 'Service Unavailable' },
+  SERVICE_UNAVAILABLE: { status: 503, phrase: 'Service Unavailable' },
+  GUEST_TIMEOUT: { status: 504, phrase: 'Gateway Timeout' },
+  VERSION_NOT_SUPPORTED: { status: 505, phrase: 'HTTP Version Not Supported' },
+} as const satisfies Record<string, RefusalKind>;
+
+export type RefusalCode = keyof typeof refusals;
+
+export class Refusal extends Error {
+  override readonly name = 'Refusal';
+  readonly code: RefusalCode;
+
+  constructor(code: RefusalCode, message: string, options: { cause?: unknown } = {}) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+// The bytes of a complete answer after which the connection is closed.
+export function refusalBytes({ code, message }: Refusal, isHead = false): Buffer {
+  const { status, phrase } = refusals[code];
+  return answerBytes(status, phrase, JSON.stringify({ error: { code, message } }), isHead);
+}
+
+export function answerBytes(status: number, phrase: string, json: string, isHead = false): Buffer {
+  const body = Buffer.from(`${json}\n`);
+  const head = [
+    `HTTP/1.1 ${status} ${phrase}`,
+    'Content-Type: application/json',
+    `Content-Length: ${body.length}`,
+    'Cache-Control: no-store',
+    'Connection: close',
+  ];
+  return Buffer.concat([Buffer.from(`${head.join('\r\n')}\r\n\r\n`), ...(isHead ? [] : [body])]);
+}

@@ -1,0 +1,111 @@
+// Reads the head of a request, strictly: whoever stands behind this proxy must find the same request in
+// the same bytes.
+import {
+  BadMessage,
+  type Field,
+  type Framing,
+  TooManyFields,
+  declaredFraming,
+  isDigits,
+  isToken,
+  linesOf,
+  listOf,
+  parseFields,
+} from './fields.ts';
+import { Refusal } from './refusal.ts';
+
+export const maxHeadBytes = 16 * 1024;
+
+export interface RequestHead {
+  readonly method: string;
+  readonly target: string; // Origin form: a path and perhaps a query, byte for byte.
+  readonly host: string; // As sent.
+  readonly fields: readonly Field[];
+  readonly framing: Framing;
+  readonly upgrade: string | undefined; // The protocol to change to.
+}
+
+// `head` includes the empty line and has passed findHeadEnd.
+export function parseRequestHead(head: Uint8Array): RequestHead {
+  try {
+    return parsed(linesOf(head));
+  } catch (error) {
+    if (error instanceof TooManyFields) throw new Refusal('HEAD_TOO_LARGE', error.message);
+    if (error instanceof BadMessage) throw new Refusal('BAD_REQUEST', error.message);
+    throw error;
+  }
+}
+
+function parsed([requestLine = '', ...fieldLines]: readonly string[]): RequestHead {
+  const { method, target: sent } = parseRequestLine(requestLine);
+  const fields = parseFields(fieldLines);
+  const hosts = fields.filter(({ key }) => key === 'host');
+  const host = hosts[0]?.value ?? '';
+  if (hosts.length !== 1) throw new BadMessage('exactly one Host is needed');
+  if (!isHost(host)) throw new BadMessage('the Host is not a name or address');
+  const expectations = listOf(fields, 'expect');
+  if (expectations.some((expectation) => expectation !== '100-continue')) {
+    throw new Refusal('EXPECTATION_FAILED', 'the only expectation is 100-continue');
+  }
+  const framing = declaredFraming(fields) ?? { kind: 'none' };
+  return { method, target: originForm(sent, host), host, fields, framing, upgrade: upgradeOf(fields, framing) };
+}
+
+function parseRequestLine(line: string): { method: string; target: string } {
+  const parts = line.split(' ');
+  const [method = '', target = '', version = ''] = parts;
+  if (method === 'PRI' && target === '*' && version === 'HTTP/2.0') {
+    throw new Refusal('HTTP2_REFUSED', 'this port speaks HTTP/1.1 only');
+  }
+  if (parts.length !== 3 || !isToken(method) || target === '') throw new BadMessage('the request line is malformed');
+  if (version !== 'HTTP/1.1') {
+    if (!isVersion(version)) throw new BadMessage('the request line is malformed');
+    throw new Refusal('VERSION_NOT_SUPPORTED', 'this port speaks HTTP/1.1 only');
+  }
+  if (method === 'CONNECT') throw new Refusal('METHOD_NOT_ALLOWED', 'CONNECT is not served');
+  for (let at = 0; at < target.length; at++) {
+    const code = target.charCodeAt(at);
+    if (code < 33 || code > 126 || code === 35)
+      throw new BadMessage('the target holds a character that must be encoded');
+  }
+  return { method, target };
+}
+
+const isVersion = (text: string) =>
+  text.length === 8 && text.startsWith('HTTP/') && text[6] === '.' && isDigits(text[5]! + text[7]!);
+
+// Takes `http://host/path` only where it says what the Host says.
+function originForm(target: string, host: string): string {
+  if (target.startsWith('/')) return target;
+  const scheme = 'http://';
+  if (target.slice(0, scheme.length).toLowerCase() !== scheme) throw new BadMessage('the target is not a path');
+  const rest = target.slice(scheme.length);
+  const ends = [rest.indexOf('/'), rest.indexOf('?')].filter((at) => at >= 0);
+  const end = ends.length > 0 ? Math.min(...ends) : rest.length;
+  if (rest.slice(0, end).toLowerCase() !== host.toLowerCase()) throw new BadMessage('target and Host name two hosts');
+  const path = rest.slice(end);
+  return path.startsWith('/') ? path : `/${path}`;
+}
+
+const hostChars = new Set('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_');
+const ipv6Chars = new Set('0123456789abcdefABCDEF:.');
+
+function isHost(text: string): boolean {
+  const isIpv6 = text.startsWith('[');
+  const nameEnd = isIpv6 ? text.indexOf(']') + 1 : text.includes(':') ? text.indexOf(':') : text.length;
+  const name = isIpv6 ? text.slice(1, nameEnd - 1) : text.slice(0, nameEnd);
+  const port = text.slice(nameEnd);
+  if (name === '' || text.length > 300) return false;
+  for (const char of name) if (!(isIpv6 ? ipv6Chars : hostChars).has(char)) return false;
+  return port === '' || (port.startsWith(':') && port.length <= 6 && isDigits(port.slice(1)));
+}
+
+// An offer to change the protocol may be ignored; h2c always is, since HTTP/2 never passes here. A body
+// in front of the change would leave it open where the new protocol starts.
+function upgradeOf(fields: readonly Field[], framing: Framing): string | undefined {
+  const offers = listOf(fields, 'upgrade');
+  const [offer] = offers;
+  if (!listOf(fields, 'connection').includes('upgrade') || offers.length !== 1 || offer === 'h2c') return undefined;
+  if (framing.kind !== 'none') throw new BadMessage('a request that changes the protocol has no body');
+  return fields.find(({ key }) => key === 'upgrade')!.value;
+}

@@ -1,0 +1,27 @@
+import { Lanes } from '@wrenn/kit/lanes';
+import { openLog } from '@wrenn/kit/log';
+import { Shutdown, runService } from '@wrenn/kit/shutdown';
+import { startTelemetry } from '@wrenn/kit/telemetry/start';
+import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
+import { SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
+
+import { GuestDialer, guestRange } from './adapters/guest-dialer.ts';
+import { SandboxAddresses } from './adapters/sandbox-addresses.ts';
+import { SandboxFollower } from './adapters/sandbox-follower.ts';
+import { readEdgeConfig } from './config.ts';
+import { EdgeServer } from './server.ts';
+
+await runService(async () => {
+  const config = readEdgeConfig(process.env);
+  const log = openLog('edge-proxy', config.logLevel);
+  await using stop = new Shutdown(log);
+  stop.own('telemetry', startTelemetry('edge-proxy', process.env['OTEL_EXPORTER_OTLP_ENDPOINT']));
+  const scheduler = stop.own('scheduler lanes', new Lanes(config.scheduler, 'scheduler'));
+  const addresses = new SandboxAddresses(scheduler.client('control', SchedulerService));
+  const events = scheduler.client('control', SandboxService);
+  stop.own('sandbox follower', new SandboxFollower(events, addresses, log));
+  const dialer = new GuestDialer(addresses, guestRange);
+  const server = stop.own('edge server', new EdgeServer({ dialer, domain: config.domain, log }));
+  await server.listen(config.listen);
+  await stop.onSignal();
+});

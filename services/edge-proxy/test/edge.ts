@@ -1,0 +1,132 @@
+// A whole edge for one test: the proxy on loopback, a scheduler over real gRPC, and guests on 127.0.0.2.
+import { type Server, type Socket, connect, createServer } from 'node:net';
+
+import { WrennError } from '@wrenn/kit/errors';
+import { newSandboxId } from '@wrenn/kit/ids';
+import { Lanes } from '@wrenn/kit/lanes';
+import { openLog } from '@wrenn/kit/log';
+import { RpcServer } from '@wrenn/kit/rpc-server';
+import { eventually } from '@wrenn/kit/testkit/eventually';
+import { partialHandlers } from '@wrenn/kit/testkit/partial';
+import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
+import { SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
+
+import { type AddressRange, GuestDialer } from '../src/adapters/guest-dialer.ts';
+import { SandboxAddresses } from '../src/adapters/sandbox-addresses.ts';
+import { SandboxFollower } from '../src/adapters/sandbox-follower.ts';
+import { type EdgeOptions, EdgeServer } from '../src/server.ts';
+
+const log = openLog('test', 'silent');
+export const guestAddress = '127.0.0.2';
+
+interface EdgeForTest extends Partial<EdgeOptions> {
+  readonly range?: AddressRange;
+}
+
+export async function startEdge(options: EdgeForTest = {}) {
+  const sandboxId = newSandboxId();
+  const guests = new Map<string, string>([[sandboxId, guestAddress]]);
+  let lookups = 0;
+  let tell: ((id: string) => void) | undefined;
+  const scheduler = new RpcServer({ log, drainMs: 100 });
+  scheduler.add(
+    SchedulerService,
+    partialHandlers(SchedulerService, {
+      resolveSandbox: async ({ sandboxId: id }) => {
+        lookups++;
+        const address = guests.get(id);
+        if (address === undefined) throw new WrennError('SANDBOX_NOT_FOUND', 'no such sandbox');
+        if (address === '') throw new WrennError('SANDBOX_NOT_RUNNING', 'it is not running');
+        return { guestAddress: address };
+      },
+    }),
+  );
+  scheduler.add(
+    SandboxService,
+    partialHandlers(SandboxService, {
+      watchEvents: async function* watchEvents(_request, { signal }) {
+        for (;;) {
+          const changed = Promise.withResolvers<string>();
+          tell = changed.resolve;
+          signal.addEventListener('abort', () => changed.reject(signal.reason), { once: true });
+          yield { event: { sandboxId: await changed.promise } };
+        }
+      },
+    }),
+  );
+  const schedulerPort = await scheduler.listen('127.0.0.1:0');
+  const lanes = new Lanes(`127.0.0.1:${schedulerPort}`, 'scheduler');
+  const addresses = new SandboxAddresses(lanes.client('control', SchedulerService));
+  const follower = new SandboxFollower(lanes.client('control', SandboxService), addresses, log);
+  await eventually('the edge follows the sandboxes', () => tell !== undefined);
+  const dialer = new GuestDialer(addresses, options.range ?? { network: '127.0.0.0', prefixLength: 8 });
+  const server = new EdgeServer({ dialer, domain: 'localhost', log, drainMs: 100, ...options });
+  const port = await server.listen('127.0.0.1:0');
+  return {
+    port,
+    sandboxId,
+    guests,
+    server,
+    stopScheduler: () => scheduler.close(),
+    announceChange: (id: string) => tell?.(id),
+    lookups: () => lookups,
+    async [Symbol.asyncDispose]() {
+      await server.close();
+      await follower.close();
+      lanes.close();
+      await scheduler.close();
+    },
+  };
+}
+
+export interface Guest extends AsyncDisposable {
+  readonly port: number;
+  readonly sockets: Socket[];
+  readonly received: () => string; // By all connections, in order.
+}
+
+// A guest's port. What it does with a connection is the test's.
+export async function startGuest(serve: (socket: Socket) => void, port = 0): Promise<Guest> {
+  const sockets: Socket[] = [];
+  const pieces: Buffer[] = [];
+  const server: Server = createServer((socket) => {
+    sockets.push(socket);
+    socket.on('data', (bytes: Buffer) => void (pieces.length < 1000 && pieces.push(bytes)));
+    socket.on('error', () => socket.destroy());
+    serve(socket);
+  });
+  await new Promise<void>((resolve) => server.listen(port, guestAddress, resolve));
+  return {
+    port: (server.address() as { port: number }).port,
+    sockets,
+    received: () => Buffer.concat(pieces).toString('latin1'),
+    async [Symbol.asyncDispose]() {
+      for (const socket of sockets) socket.destroy();
+      await new Promise<void>((resolve) => server.close(() => resolve()));
+    },
+  };
+}
+
+// Answers every connection with a text once a head has come.
+export const answering = (text: string) => (socket: Socket) => {
+  socket.once('data', () => socket.end(Buffer.from(text, 'latin1')));
+};
+
+export interface RawClient {
+  readonly socket: Socket;
+  readonly text: () => string;
+  readonly closed: Promise<string>; // All that was received, once the connection is closed.
+}
+
+export function rawClient(port: number, send?: string): RawClient {
+  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+  let text = '';
+  socket.setEncoding('latin1').on('data', (piece: string) => (text += piece));
+  socket.on('error', () => socket.destroy());
+  socket.on('end', () => socket.end());
+  if (send !== undefined) socket.write(Buffer.from(send, 'latin1'));
+  return { socket, text: () => text, closed: new Promise((resolve) => socket.once('close', () => resolve(text))) };
+}
+
+// What the edge answers to these bytes, until it closes the connection.
+export const exchange = (port: number, send: string) => rawClient(port, send).closed;
