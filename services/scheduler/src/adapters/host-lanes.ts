@@ -1,0 +1,73 @@
+// The vm-runtimes of all hosts, each over a control lane of its own.
+import { VmRuntimeService, VmState } from '@wrenn/proto/wrenn/vmruntime/v1/vmruntime';
+import type { OutboundCall } from '@wrenn/kit/deadlines';
+import { msOfDuration } from '@wrenn/kit/duration';
+import { WrennError } from '@wrenn/kit/errors';
+import { type SandboxId, isSandboxId } from '@wrenn/kit/ids';
+import { Lanes, type RpcClient } from '@wrenn/kit/lanes';
+
+import type { HostVm, HostVms, NewVm, StageTiming } from '../domain/ports.ts';
+
+type VmRuntime = RpcClient<typeof VmRuntimeService.method>;
+
+export class HostLanes implements HostVms {
+  readonly #lanes = new Map<string, { lanes: Lanes; client: VmRuntime }>();
+
+  async create(
+    address: string,
+    vm: NewVm,
+    call: OutboundCall,
+  ): Promise<{ guestAddress: string; timings: readonly StageTiming[] }> {
+    const answer = await this.#client(address).createVm(
+      {
+        sandboxId: vm.id,
+        template: vm.template.name,
+        image: vm.template.image,
+        vcpuCount: vm.vcpuCount,
+        memoryBytes: BigInt(vm.memoryBytes),
+        diskBytes: BigInt(vm.diskBytes),
+        env: vm.env,
+        defaultUser: vm.template.defaultUser,
+      },
+      call,
+    );
+    const guestAddress = answer.vm?.guestAddress ?? '';
+    if (guestAddress === '') throw new WrennError('INTERNAL', `${address} made ${vm.id} but gave no address`);
+    return {
+      guestAddress,
+      timings: answer.timings.map(({ stage, startedAfter, duration }) => ({
+        stage,
+        startedAfterMs: startedAfter ? msOfDuration(startedAfter) : 0,
+        durationMs: duration ? msOfDuration(duration) : 0,
+      })),
+    };
+  }
+
+  async destroy(address: string, id: SandboxId, call: OutboundCall): Promise<void> {
+    await this.#client(address).destroyVm({ sandboxId: id }, call);
+  }
+
+  async list(address: string, call: OutboundCall): Promise<HostVm[]> {
+    const { vms } = await this.#client(address).listVms({}, call);
+    return vms.flatMap((vm) => {
+      if (!isSandboxId(vm.sandboxId)) return [];
+      const isDead = vm.state === VmState.DEAD;
+      return [{ sandboxId: vm.sandboxId, isDead, deathReason: vm.deathReason, deathMessage: vm.deathMessage }];
+    });
+  }
+
+  close(): void {
+    for (const { lanes } of this.#lanes.values()) lanes.close();
+    this.#lanes.clear();
+  }
+
+  #client(address: string): VmRuntime {
+    let entry = this.#lanes.get(address);
+    if (!entry) {
+      const lanes = new Lanes(address, `vm-runtime at ${address}`);
+      entry = { lanes, client: lanes.client('control', VmRuntimeService) };
+      this.#lanes.set(address, entry);
+    }
+    return entry.client;
+  }
+}

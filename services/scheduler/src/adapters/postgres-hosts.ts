@@ -1,0 +1,91 @@
+import type { Clock } from '@wrenn/kit/clock';
+import type { Knex } from 'knex';
+
+import type { Host, HostLoad, HostReport } from '../domain/host.ts';
+import type { HostStore } from '../domain/ports.ts';
+import { liveStates } from '../domain/sandbox-state.ts';
+import type { Database } from './postgres.ts';
+
+interface HostRow {
+  readonly id: string;
+  readonly address: string;
+  readonly cpu_count: number;
+  readonly memory_bytes: string;
+  readonly slot_count: number;
+  readonly vmm: string;
+  readonly accelerator: string;
+  readonly reported_at: Date;
+}
+
+interface LoadRow {
+  readonly host_id: string;
+  readonly count: string;
+  readonly memory_bytes: string;
+}
+
+export class PostgresHosts implements HostStore {
+  readonly #database: Database;
+  readonly #clock: Clock;
+
+  constructor(database: Database, clock: Clock) {
+    this.#database = database;
+    this.#clock = clock;
+  }
+
+  async report(report: HostReport): Promise<void> {
+    const row = {
+      id: report.id,
+      address: report.address,
+      cpu_count: report.cpuCount,
+      memory_bytes: report.memoryBytes,
+      slot_count: report.slotCount,
+      vmm: report.vmm,
+      accelerator: report.accelerator,
+      reported_at: this.#clock.now(),
+    };
+    await this.#database.run(async (db) => db('hosts').insert(row).onConflict('id').merge());
+  }
+
+  async find(id: string): Promise<Host | undefined> {
+    const row = await this.#database.run(async (db) => db<HostRow>('hosts').where({ id }).first());
+    return row && hostOf(row);
+  }
+
+  list(): Promise<HostLoad[]> {
+    return this.#database.run(async (db) => withLoads(db, await db<HostRow>('hosts').orderBy('id')));
+  }
+
+  // Every host, locked until the transaction ends: two creates never both take a host's last place.
+  async lockAll(tx: Knex.Transaction): Promise<HostLoad[]> {
+    return withLoads(tx, await tx<HostRow>('hosts').orderBy('id').forNoKeyUpdate());
+  }
+}
+
+async function withLoads(db: Knex, hosts: readonly HostRow[]): Promise<HostLoad[]> {
+  const rows: LoadRow[] = await db('sandboxes')
+    .select('host_id')
+    .count()
+    .sum({ memory_bytes: 'memory_bytes' })
+    .whereIn('state', liveStates)
+    .whereNotNull('host_id')
+    .groupBy('host_id');
+  const loads = new Map(rows.map((row) => [row.host_id, row]));
+  return hosts.map((row) => ({
+    ...hostOf(row),
+    sandboxCount: Number(loads.get(row.id)?.count ?? 0),
+    placedMemoryBytes: Number(loads.get(row.id)?.memory_bytes ?? 0),
+  }));
+}
+
+function hostOf(row: HostRow): Host {
+  return {
+    id: row.id,
+    address: row.address,
+    cpuCount: row.cpu_count,
+    memoryBytes: Number(row.memory_bytes),
+    slotCount: row.slot_count,
+    vmm: row.vmm,
+    accelerator: row.accelerator,
+    reportedAt: row.reported_at,
+  };
+}

@@ -1,0 +1,165 @@
+// Every change is a compare-and-set on version and state, and commits together with its event.
+import type { Clock } from '@wrenn/kit/clock';
+import type { SandboxId } from '@wrenn/kit/ids';
+import type { Log } from '@wrenn/kit/log';
+import type { Knex } from 'knex';
+
+import type { CreateSpec } from '../domain/create-request.ts';
+import type { Host } from '../domain/host.ts';
+import type { Placement } from '../domain/placement.ts';
+import type { ListQuery, Move, SandboxStore } from '../domain/ports.ts';
+import { type SandboxState, canMove, endedStates } from '../domain/sandbox-state.ts';
+import type { Sandbox } from '../domain/sandbox.ts';
+import { appendEvents } from './postgres-events.ts';
+import type { PostgresHosts } from './postgres-hosts.ts';
+import type { Database } from './postgres.ts';
+import { type SandboxRow, sandboxOf } from './sandbox-row.ts';
+
+export interface PostgresSandboxesParts {
+  readonly database: Database;
+  readonly hosts: PostgresHosts;
+  readonly placement: Placement;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+const keptMs = 86_400_000;
+
+export class PostgresSandboxes implements SandboxStore {
+  readonly #parts: PostgresSandboxesParts;
+
+  constructor(parts: PostgresSandboxesParts) {
+    this.#parts = parts;
+  }
+
+  async place(id: SandboxId, spec: CreateSpec): Promise<{ sandbox: Sandbox; host: Host }> {
+    const { database, hosts, placement, clock, log } = this.#parts;
+    const placed = await database.inTransaction(async (tx) => {
+      const loads = await hosts.lockAll(tx);
+      const now = clock.now();
+      const host = placement(loads, { memoryBytes: spec.memoryBytes }, now);
+      const row = {
+        id,
+        template: spec.template.name,
+        state: 'starting',
+        host_id: host.id,
+        vcpu_count: spec.vcpuCount,
+        memory_bytes: spec.memoryBytes,
+        disk_bytes: spec.diskBytes,
+        ttl_ms: spec.ttlMs,
+        metadata: JSON.stringify(spec.metadata),
+        // Recorded and placed are two changes; they happen to commit together.
+        version: 2,
+        created_at: now,
+        state_changed_at: now,
+        expires_at: new Date(now.getTime() + spec.ttlMs),
+      };
+      const [sandbox] = await tx<SandboxRow>('sandboxes').insert(row as never, '*');
+      await appendEvents(tx, [
+        { sandboxId: id, from: undefined, to: 'pending', reason: 'REQUESTED', at: now },
+        { sandboxId: id, from: 'pending', to: 'starting', reason: 'PLACED', at: now },
+      ]);
+      return { sandbox: sandboxOf(sandbox as SandboxRow), host };
+    });
+    log.info({ sandbox: id, host: placed.host.id, template: spec.template.name }, 'sandbox placed');
+    return placed;
+  }
+
+  async find(id: SandboxId): Promise<Sandbox | undefined> {
+    const row = await this.#parts.database.run(async (db) => db<SandboxRow>('sandboxes').where({ id }).first());
+    return row && sandboxOf(row);
+  }
+
+  findAll(ids: readonly string[]): Promise<Sandbox[]> {
+    return this.#select((query) => query.whereIn('id', ids));
+  }
+
+  inStates(states: readonly SandboxState[]): Promise<Sandbox[]> {
+    return this.#select((query) => query.whereIn('state', states));
+  }
+
+  expired(limit: number): Promise<Sandbox[]> {
+    const now = this.#parts.clock.now();
+    return this.#select((query) =>
+      query.where('state', 'running').andWhere('expires_at', '<=', now).orderBy('expires_at').limit(limit),
+    );
+  }
+
+  list({ states, behind, limit }: ListQuery): Promise<Sandbox[]> {
+    return this.#select((query) => {
+      query.whereIn('state', states).orderBy([
+        { column: 'created_at', order: 'desc' },
+        { column: 'id', order: 'desc' },
+      ]);
+      if (behind) query.andWhereRaw('(created_at, id) < (?, ?)', [behind.createdAt, behind.id]);
+      return query.limit(limit);
+    });
+  }
+
+  async move(seen: Sandbox, move: Move): Promise<Sandbox | undefined> {
+    if (!canMove(seen.state, move.to)) throw new Error(`${seen.id} cannot move from ${seen.state} to ${move.to}`);
+    const { database, clock, log } = this.#parts;
+    const at = clock.now();
+    const moved = await database.inTransaction(async (tx) => {
+      const [row] = await tx<SandboxRow>('sandboxes')
+        .where({ id: seen.id, version: String(seen.version), state: seen.state })
+        .update(
+          {
+            state: move.to,
+            state_changed_at: at,
+            version: tx.raw('version + 1'),
+            error_reason: move.to === 'error' ? move.reason : '',
+            // PostgreSQL's text holds no NUL, a host's message might.
+            error_message: (move.message ?? '').replaceAll('\0', ''),
+            ...(move.guestAddress !== undefined && { guest_address: move.guestAddress }),
+            ...(move.expiresAt && { expires_at: move.expiresAt }),
+          } as never,
+          '*',
+        );
+      if (!row) return undefined;
+      await appendEvents(tx, [{ sandboxId: seen.id, from: seen.state, to: move.to, reason: move.reason, at }]);
+      return sandboxOf(row as SandboxRow);
+    });
+    if (moved) log.info({ sandbox: seen.id, from: seen.state, to: move.to, reason: move.reason }, 'state changed');
+    return moved;
+  }
+
+  async extend(id: SandboxId, ttlMs: number | undefined): Promise<Sandbox | undefined> {
+    const now = this.#parts.clock.now();
+    const [row] = await this.#parts.database.run(async (db) => {
+      const end =
+        ttlMs === undefined
+          ? db.raw(`greatest(expires_at, ?::timestamptz + ttl_ms * interval '1 millisecond')`, [now])
+          : new Date(now.getTime() + ttlMs);
+      return db<SandboxRow>('sandboxes')
+        .where({ id, state: 'running' })
+        .update(
+          {
+            expires_at: end,
+            version: db.raw('version + 1'),
+            ...(ttlMs !== undefined && { ttl_ms: ttlMs }),
+          } as never,
+          '*',
+        );
+    });
+    return row && sandboxOf(row as SandboxRow);
+  }
+
+  // Records of what is over, and events, are kept for a day.
+  async forget(): Promise<void> {
+    const before = new Date(this.#parts.clock.now().getTime() - keptMs);
+    await this.#parts.database.run(async (db) => {
+      await db('sandboxes').whereIn('state', endedStates).andWhere('state_changed_at', '<', before).delete();
+      await db('sandbox_events').where('at', '<', before).delete();
+    });
+  }
+
+  async #select(refine: (query: Knex.QueryBuilder<SandboxRow, SandboxRow[]>) => unknown): Promise<Sandbox[]> {
+    const rows = await this.#parts.database.run(async (db) => {
+      const query = db<SandboxRow>('sandboxes').select('*') as Knex.QueryBuilder<SandboxRow, SandboxRow[]>;
+      refine(query);
+      return query;
+    });
+    return rows.map(sandboxOf);
+  }
+}

@@ -1,0 +1,45 @@
+import type { SandboxId } from '@wrenn/kit/ids';
+
+import type { SandboxState } from '../domain/sandbox-state.ts';
+import type { Sandbox } from '../domain/sandbox.ts';
+
+// bigint columns come as text.
+export interface SandboxRow {
+  readonly id: string;
+  readonly template: string;
+  readonly state: SandboxState;
+  readonly error_reason: string;
+  readonly error_message: string;
+  readonly host_id: string | null;
+  readonly guest_address: string;
+  readonly vcpu_count: number;
+  readonly memory_bytes: string;
+  readonly disk_bytes: string;
+  readonly ttl_ms: number;
+  readonly metadata: Record<string, string>;
+  readonly version: string;
+  readonly created_at: Date;
+  readonly state_changed_at: Date;
+  readonly expires_at: Date;
+}
+
+export function sandboxOf(row: SandboxRow): Sandbox {
+  return {
+    id: row.id as SandboxId,
+    template: row.template,
+    state: row.state,
+    errorReason: row.error_reason,
+    errorMessage: row.error_message,
+    hostId: row.host_id ?? undefined,
+    guestAddress: row.guest_address,
+    vcpuCount: row.vcpu_count,
+    memoryBytes: Number(row.memory_bytes),
+    diskBytes: Number(row.disk_bytes),
+    ttlMs: row.ttl_ms,
+    metadata: row.metadata,
+    version: Number(row.version),
+    createdAt: row.created_at,
+    stateChangedAt: row.state_changed_at,
+    expiresAt: row.expires_at,
+  };
+}

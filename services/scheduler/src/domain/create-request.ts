@@ -1,0 +1,76 @@
+// What a create may ask for. Everything is checked before anything is looked up or made.
+import { invalidField } from '@wrenn/kit/errors';
+import { requireDurationWithin, requireEnv, requireName } from '@wrenn/kit/validate';
+import type { SandboxServiceCreateRequest } from '@wrenn/proto/wrenn/v1/sandbox';
+import type { Duration } from '@bufbuild/protobuf/wkt';
+
+import type { Template } from './sandbox.ts';
+import { requireDiskBytes, requireMemoryBytes, requireVcpuCount } from './vm-size.ts';
+
+export interface CreateRequest {
+  readonly template: string;
+  readonly vcpuCount: number | undefined;
+  readonly memoryBytes: number | undefined;
+  readonly diskBytes: number | undefined;
+  readonly ttlMs: number;
+  readonly env: Readonly<Record<string, string>>;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+// A request with its template's values where it named none.
+export interface CreateSpec {
+  readonly template: Template;
+  readonly vcpuCount: number;
+  readonly memoryBytes: number;
+  readonly diskBytes: number;
+  readonly ttlMs: number;
+  readonly env: Readonly<Record<string, string>>;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+const defaultTtlMs = 3_600_000;
+const maxMetadataEntries = 32;
+
+export function requireCreateRequest(request: SandboxServiceCreateRequest): CreateRequest {
+  requireEnv(request.env, 'env');
+  requireMetadata(request.metadata);
+  return {
+    template: requireName(request.template, 'template'),
+    vcpuCount: request.vcpuCount === 0 ? undefined : requireVcpuCount(request.vcpuCount, 'vcpu_count'),
+    memoryBytes: request.memoryBytes === 0n ? undefined : requireMemoryBytes(request.memoryBytes, 'memory_bytes'),
+    diskBytes: request.diskBytes === 0n ? undefined : requireDiskBytes(request.diskBytes, 'disk_bytes'),
+    ttlMs: request.ttl ? requireTtl(request.ttl) : defaultTtlMs,
+    env: request.env,
+    metadata: request.metadata,
+  };
+}
+
+export function requireTtl(ttl: Duration): number {
+  return Math.round(requireDurationWithin(ttl, 'ttl', 1000, 86_400_000));
+}
+
+export function specOf(request: CreateRequest, template: Template): CreateSpec {
+  return {
+    template,
+    vcpuCount: request.vcpuCount ?? template.vcpuCount,
+    memoryBytes: request.memoryBytes ?? template.memoryBytes,
+    diskBytes: request.diskBytes ?? template.diskBytes,
+    ttlMs: request.ttlMs,
+    env: request.env,
+    metadata: request.metadata,
+  };
+}
+
+function requireMetadata(metadata: Readonly<Record<string, string>>): void {
+  const entries = Object.entries(metadata);
+  if (entries.length > maxMetadataEntries) {
+    throw invalidField('metadata', `must have at most ${maxMetadataEntries} entries`);
+  }
+  for (const [key, value] of entries) {
+    const shown = JSON.stringify(key.slice(0, 63));
+    if (key.length < 1 || key.length > 63)
+      throw invalidField('metadata', `the key ${shown} must be 1 to 63 characters`);
+    if (value.length > 256) throw invalidField('metadata', `the value of ${shown} must be at most 256 characters`);
+    if (key.includes('\0') || value.includes('\0')) throw invalidField('metadata', `${shown} holds a NUL`);
+  }
+}

@@ -1,0 +1,89 @@
+// Destroys a sandbox. The claim is a compare-and-set, so of many who try one moves it to `destroying`
+// and all wait for the same release. A release outlives its callers; one that fails is taken up again.
+import { inMs } from '@wrenn/kit/deadlines';
+import { WrennError } from '@wrenn/kit/errors';
+import type { SandboxId } from '@wrenn/kit/ids';
+import type { Log } from '@wrenn/kit/log';
+
+import { sandboxNotFound } from './lookup.ts';
+import type { Operations } from './operations.ts';
+import type { HostStore, HostVms, SandboxStore } from './ports.ts';
+import type { Sandbox } from './sandbox.ts';
+
+export interface DestroySandboxParts {
+  readonly sandboxes: SandboxStore;
+  readonly hosts: HostStore;
+  readonly vms: HostVms;
+  readonly operations: Operations;
+  readonly log: Log;
+}
+
+export const destroyLimitMs = 60_000;
+
+export class DestroySandbox {
+  readonly #parts: DestroySandboxParts;
+  readonly #releases = new Map<SandboxId, Promise<Sandbox>>();
+
+  constructor(parts: DestroySandboxParts) {
+    this.#parts = parts;
+  }
+
+  // Returns once every resource is released, or throws when the caller leaves before that.
+  async run(id: SandboxId, caller: AbortSignal): Promise<Sandbox> {
+    for (;;) {
+      const seen = await this.#parts.sandboxes.find(id);
+      if (!seen) throw sandboxNotFound(id);
+      if (seen.state === 'destroyed') return seen;
+      const claimed = seen.state === 'destroying' ? seen : await this.claim(seen, 'REQUESTED');
+      if (claimed) return whileCalled(this.release(claimed), caller);
+    }
+  }
+
+  // Undefined when the sandbox is not as it was seen any more.
+  claim(seen: Sandbox, reason: string): Promise<Sandbox | undefined> {
+    return this.#parts.sandboxes.move(seen, { to: 'destroying', reason });
+  }
+
+  // Releases what a claimed sandbox holds; a second call joins the first.
+  release(claimed: Sandbox): Promise<Sandbox> {
+    const running = this.#releases.get(claimed.id);
+    if (running) return running;
+    const release = this.#release(claimed).finally(() => this.#releases.delete(claimed.id));
+    this.#releases.set(claimed.id, release);
+    // Callers may all have left by the time it fails.
+    release.catch((error: unknown) => {
+      this.#parts.log.warn({ err: error, sandbox: claimed.id }, 'destroy failed; the reconciler takes it up again');
+    });
+    return release;
+  }
+
+  async #release(claimed: Sandbox): Promise<Sandbox> {
+    const { sandboxes, hosts, vms, operations } = this.#parts;
+    await operations.interrupt(claimed.id);
+    const operation = operations.begin(claimed.id);
+    try {
+      const host = claimed.hostId === undefined ? undefined : await hosts.find(claimed.hostId);
+      if (host) await vms.destroy(host.address, claimed.id, inMs(destroyLimitMs));
+      const destroyed = await sandboxes.move(claimed, { to: 'destroyed', reason: 'RELEASED' });
+      if (destroyed) return destroyed;
+      const now = await sandboxes.find(claimed.id);
+      if (now?.state === 'destroyed') return now;
+      throw new WrennError('STATE_CONFLICT', `${claimed.id} changed while it was destroyed`);
+    } finally {
+      operation.end();
+    }
+  }
+}
+
+// Waits for shared work on behalf of one caller; when the caller leaves, the work goes on.
+async function whileCalled<T>(work: Promise<T>, caller: AbortSignal): Promise<T> {
+  const { promise: left, reject } = Promise.withResolvers<never>();
+  const leave = () => reject(new WrennError('CANCELLED', 'the caller left; the sandbox is being destroyed'));
+  if (caller.aborted) leave();
+  caller.addEventListener('abort', leave, { once: true });
+  try {
+    return await Promise.race([work, left]);
+  } finally {
+    caller.removeEventListener('abort', leave);
+  }
+}

@@ -1,0 +1,25 @@
+export interface HostReport {
+  readonly id: string;
+  readonly address: string;
+  readonly cpuCount: number;
+  readonly memoryBytes: number;
+  readonly slotCount: number;
+  readonly vmm: string;
+  readonly accelerator: string;
+}
+
+export interface Host extends HostReport {
+  readonly reportedAt: Date;
+}
+
+// A host with what is placed on it.
+export interface HostLoad extends Host {
+  readonly sandboxCount: number;
+  readonly placedMemoryBytes: number;
+}
+
+const silenceLimitMs = 15_000;
+
+export function isAlive(host: Host, now: Date): boolean {
+  return now.getTime() - host.reportedAt.getTime() <= silenceLimitMs;
+}

@@ -1,0 +1,97 @@
+// What the domain needs of the outside. The adapters implement these.
+import type { OutboundCall } from '@wrenn/kit/deadlines';
+import type { SandboxId } from '@wrenn/kit/ids';
+
+import type { CreateSpec } from './create-request.ts';
+import type { Host, HostLoad } from './host.ts';
+import type { SandboxState } from './sandbox-state.ts';
+import type { Sandbox, SandboxEvent } from './sandbox.ts';
+
+// One change of state with its event.
+export interface Move {
+  readonly to: SandboxState;
+  readonly reason: string;
+  // For people, with `to: 'error'`.
+  readonly message?: string;
+  // With `to: 'running'`.
+  readonly guestAddress?: string;
+  readonly expiresAt?: Date;
+}
+
+// Newest first, behind a position.
+export interface ListQuery {
+  readonly states: readonly SandboxState[];
+  readonly behind: Position | undefined;
+  readonly limit: number;
+}
+
+export interface Position {
+  readonly createdAt: Date;
+  readonly id: SandboxId;
+}
+
+export interface SandboxStore {
+  // Chooses a host and records the sandbox as starting on it, in one step; NO_HOST_LEFT records nothing.
+  place(id: SandboxId, spec: CreateSpec): Promise<{ sandbox: Sandbox; host: Host }>;
+  find(id: SandboxId): Promise<Sandbox | undefined>;
+  findAll(ids: readonly string[]): Promise<Sandbox[]>;
+  inStates(states: readonly SandboxState[]): Promise<Sandbox[]>;
+  // Running sandboxes whose time is up.
+  expired(limit: number): Promise<Sandbox[]>;
+  list(query: ListQuery): Promise<Sandbox[]>;
+  // Moves the end of a running sandbox: to `ttlMs` from now, or to its own ttl from now if that is later.
+  // Undefined when it is not running.
+  extend(id: SandboxId, ttlMs: number | undefined): Promise<Sandbox | undefined>;
+  // Undefined when the sandbox is not as it was seen any more: nothing changed then.
+  move(seen: Sandbox, move: Move): Promise<Sandbox | undefined>;
+}
+
+export interface HostStore {
+  find(id: string): Promise<Host | undefined>;
+  list(): Promise<HostLoad[]>;
+}
+
+export interface StageTiming {
+  readonly stage: string;
+  readonly startedAfterMs: number;
+  readonly durationMs: number;
+}
+
+export interface HostVm {
+  readonly sandboxId: SandboxId;
+  readonly isDead: boolean;
+  readonly deathReason: string;
+  readonly deathMessage: string;
+}
+
+export interface NewVm extends CreateSpec {
+  readonly id: SandboxId;
+}
+
+// The VMs of hosts; an address is where a host's vm-runtime serves.
+export interface HostVms {
+  create(
+    address: string,
+    vm: NewVm,
+    call: OutboundCall,
+  ): Promise<{ guestAddress: string; timings: readonly StageTiming[] }>;
+  destroy(address: string, id: SandboxId, call: OutboundCall): Promise<void>;
+  list(address: string, call: OutboundCall): Promise<HostVm[]>;
+}
+
+export interface EventSource {
+  // In commit order, behind `after`.
+  read(after: bigint, sandboxId: SandboxId | undefined, limit: number): Promise<SandboxEvent[]>;
+  newestSequence(): Promise<bigint>;
+}
+
+// Says that an event was committed; may ring too often, never too seldom.
+export interface Bell {
+  subscribe(sandboxId: SandboxId | undefined): Subscription;
+}
+
+export interface Subscription {
+  // Resolves once the bell has rung since the last time this resolved, or when `signal` aborts.
+  rung(signal: AbortSignal): Promise<void>;
+  close(): void;
+}

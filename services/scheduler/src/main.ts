@@ -1,0 +1,19 @@
+import { readFile } from 'node:fs/promises';
+
+import { systemClock } from '@wrenn/kit/clock';
+import { openLog } from '@wrenn/kit/log';
+import { Shutdown, runService } from '@wrenn/kit/shutdown';
+import { startTelemetry } from '@wrenn/kit/telemetry/start';
+
+import { readSchedulerConfig } from './config.ts';
+import { startScheduler } from './scheduler.ts';
+
+await runService(async () => {
+  const config = readSchedulerConfig(process.env);
+  const log = openLog('scheduler', config.logLevel);
+  const stop = new Shutdown(log);
+  stop.own('telemetry', startTelemetry('scheduler', process.env.OTEL_EXPORTER_OTLP_ENDPOINT));
+  const databaseUrl = (await readFile(config.databaseUrlFile, 'utf8')).trim();
+  stop.own('scheduler', await startScheduler({ listen: config.listen, databaseUrl, log, clock: systemClock }));
+  await stop.onSignal();
+});

@@ -1,0 +1,92 @@
+// How records look on the wire.
+import { durationOfMs, timestampOf } from '@wrenn/kit/duration';
+import { invalidField } from '@wrenn/kit/errors';
+import { SandboxState as StateMessage } from '@wrenn/proto/wrenn/v1/sandbox';
+
+import { type HostLoad, isAlive } from './domain/host.ts';
+import type { StageTiming } from './domain/ports.ts';
+import type { SandboxState } from './domain/sandbox-state.ts';
+import type { Sandbox, SandboxEvent, Template } from './domain/sandbox.ts';
+
+const messageOfState: Record<SandboxState, StateMessage> = {
+  pending: StateMessage.PENDING,
+  starting: StateMessage.STARTING,
+  running: StateMessage.RUNNING,
+  destroying: StateMessage.DESTROYING,
+  destroyed: StateMessage.DESTROYED,
+  error: StateMessage.ERROR,
+};
+const stateOfMessage = new Map(
+  Object.entries(messageOfState).map(([state, message]) => [message, state as SandboxState]),
+);
+const reserved: readonly StateMessage[] = [StateMessage.PAUSING, StateMessage.PAUSED, StateMessage.RESUMING];
+
+// States to list. Those that no sandbox can be in yet are accepted and match nothing.
+export function requireStates(messages: readonly StateMessage[]): SandboxState[] {
+  return messages.flatMap((message) => {
+    const state = stateOfMessage.get(message);
+    if (state) return [state];
+    if (reserved.includes(message)) return [];
+    throw invalidField('states', `${message} is no state to ask for`);
+  });
+}
+
+export function sandboxMessage(sandbox: Sandbox) {
+  return {
+    id: sandbox.id,
+    template: sandbox.template,
+    state: messageOfState[sandbox.state],
+    errorReason: sandbox.errorReason,
+    errorMessage: sandbox.errorMessage,
+    hostId: sandbox.hostId ?? '',
+    vcpuCount: sandbox.vcpuCount,
+    memoryBytes: BigInt(sandbox.memoryBytes),
+    diskBytes: BigInt(sandbox.diskBytes),
+    createdAt: timestampOf(sandbox.createdAt),
+    expiresAt: timestampOf(sandbox.expiresAt),
+    ttl: durationOfMs(sandbox.ttlMs),
+    metadata: { ...sandbox.metadata },
+    version: BigInt(sandbox.version),
+  };
+}
+
+export function timingMessage({ stage, startedAfterMs, durationMs }: StageTiming) {
+  return { stage, startedAfter: durationOfMs(startedAfterMs), duration: durationOfMs(durationMs) };
+}
+
+export function eventMessage(event: SandboxEvent) {
+  return {
+    sequence: event.sequence,
+    sandboxId: event.sandboxId,
+    fromState: event.from ? messageOfState[event.from] : StateMessage.UNSPECIFIED,
+    toState: messageOfState[event.to],
+    reason: event.reason,
+    at: timestampOf(event.at),
+  };
+}
+
+export function hostMessage(host: HostLoad, now: Date) {
+  return {
+    id: host.id,
+    address: host.address,
+    isAlive: isAlive(host, now),
+    reportedAt: timestampOf(host.reportedAt),
+    capacity: {
+      cpuCount: host.cpuCount,
+      memoryBytes: BigInt(host.memoryBytes),
+      slotCount: host.slotCount,
+      vmm: host.vmm,
+      accelerator: host.accelerator,
+    },
+    sandboxCount: host.sandboxCount,
+    placedMemoryBytes: BigInt(host.placedMemoryBytes),
+  };
+}
+
+export function templateMessage(template: Template) {
+  return {
+    ...template,
+    memoryBytes: BigInt(template.memoryBytes),
+    diskBytes: BigInt(template.diskBytes),
+  };
+}

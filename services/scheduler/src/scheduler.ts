@@ -1,0 +1,94 @@
+// Wires the service by hand; main.ts runs it as a process, the tests run it within theirs.
+import type { Clock } from '@wrenn/kit/clock';
+import { hasReason } from '@wrenn/kit/errors';
+import type { Log } from '@wrenn/kit/log';
+import { RpcServer } from '@wrenn/kit/rpc-server';
+import { Shutdown } from '@wrenn/kit/shutdown';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { CommitBell } from './adapters/commit-bell.ts';
+import { HostLanes } from './adapters/host-lanes.ts';
+import { migrate } from './adapters/migrations.ts';
+import { PostgresEvents } from './adapters/postgres-events.ts';
+import { PostgresHosts } from './adapters/postgres-hosts.ts';
+import { PostgresSandboxes } from './adapters/postgres-sandboxes.ts';
+import { PostgresTemplates } from './adapters/postgres-templates.ts';
+import { Database } from './adapters/postgres.ts';
+import { CreateSandbox } from './domain/create-sandbox.ts';
+import { DestroySandbox } from './domain/destroy-sandbox.ts';
+import { EventFeed } from './domain/event-feed.ts';
+import { Operations } from './domain/operations.ts';
+import { leastLoaded } from './domain/placement.ts';
+import { Reaper } from './domain/reaper.ts';
+import { Reconciler } from './domain/reconciler.ts';
+import { addServices, deadlinesMs } from './server.ts';
+import { Ticker } from './ticker.ts';
+
+export interface SchedulerOptions {
+  readonly listen: string;
+  readonly databaseUrl: string;
+  readonly log: Log;
+  readonly clock: Clock;
+  // How often reaper and reconciler look.
+  readonly tickMs?: number;
+}
+
+export interface Scheduler {
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+const forgetEveryMs = 60_000;
+
+export async function startScheduler(options: SchedulerOptions): Promise<Scheduler> {
+  const { log, clock, databaseUrl, tickMs = 1000 } = options;
+  const stop = new Shutdown(log);
+  try {
+    const database = stop.own('database', new Database(databaseUrl, log));
+    const hosts = new PostgresHosts(database, clock);
+    const templates = new PostgresTemplates(database);
+    const sandboxes = new PostgresSandboxes({ database, hosts, placement: leastLoaded, clock, log });
+    const bell = stop.own('commit bell', new CommitBell(databaseUrl, log));
+    const events = stop.own('events', new EventFeed(new PostgresEvents(database), bell));
+    const vms = stop.own('host lanes', new HostLanes());
+    const operations = stop.own('operations', new Operations());
+    const create = new CreateSandbox({ sandboxes, vms, operations, clock, log });
+    const destroy = new DestroySandbox({ sandboxes, hosts, vms, operations, log });
+    const reaper = new Reaper(sandboxes, destroy);
+    const reconciler = new Reconciler({ sandboxes, hosts, vms, operations, destroy, clock, log });
+
+    const server = stop.own('rpc server', new RpcServer({ log, deadlinesMs }));
+    addServices(server, { sandboxes, hosts, templates, events, create, destroy, clock });
+    const port = await server.listen(options.listen);
+    await migrateOnceReachable(databaseUrl, log);
+    bell.open();
+    for (const [name, everyMs, work] of [
+      ['reaper', tickMs, () => reaper.tick()],
+      ['reconciler', tickMs, () => reconciler.tick()],
+      ['retention', forgetEveryMs, () => sandboxes.forget()],
+    ] as const) {
+      stop.own(name, new Ticker({ name, everyMs, work, log }));
+    }
+    // Watchers would hold the server's end up; they are told first.
+    stop.own('watchers', { close: () => events.close() });
+    server.ready();
+    return { port, close: () => stop.close() };
+  } catch (error) {
+    await stop.close();
+    throw error;
+  }
+}
+
+// A database that is not up yet is waited for; one that cannot be used ends the process.
+async function migrateOnceReachable(databaseUrl: string, log: Log): Promise<void> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      await migrate(databaseUrl, log);
+      return;
+    } catch (error) {
+      if (!hasReason(error, 'DATABASE_UNAVAILABLE')) throw error;
+      if (attempt === 0) log.warn({ err: error }, 'waiting for the database');
+      await sleep(300);
+    }
+  }
+}

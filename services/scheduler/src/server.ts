@@ -1,0 +1,128 @@
+import type { Clock } from '@wrenn/kit/clock';
+import { invalidField } from '@wrenn/kit/errors';
+import type { RpcHandlers, RpcServer } from '@wrenn/kit/rpc-server';
+import { requireSandboxId } from '@wrenn/kit/validate';
+import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
+import { HostService } from '@wrenn/proto/wrenn/v1/host';
+import { SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
+import { timestampOf } from '@wrenn/kit/duration';
+
+import type { PostgresHosts } from './adapters/postgres-hosts.ts';
+import type { PostgresTemplates } from './adapters/postgres-templates.ts';
+import { requireCreateRequest, requireTtl, specOf } from './domain/create-request.ts';
+import { type CreateSandbox, createLimitMs } from './domain/create-sandbox.ts';
+import { type DestroySandbox, destroyLimitMs } from './domain/destroy-sandbox.ts';
+import type { EventFeed } from './domain/event-feed.ts';
+import { requireHostReport } from './domain/host-report.ts';
+import { keepAlive } from './domain/keep-alive.ts';
+import { listPage } from './domain/list-page.ts';
+import { requireFound, requireRunning } from './domain/lookup.ts';
+import type { SandboxStore } from './domain/ports.ts';
+import { requireTemplate } from './domain/template-request.ts';
+import {
+  eventMessage,
+  hostMessage,
+  requireStates,
+  sandboxMessage,
+  templateMessage,
+  timingMessage,
+} from './messages.ts';
+
+export interface ServerParts {
+  readonly sandboxes: SandboxStore;
+  readonly hosts: PostgresHosts;
+  readonly templates: PostgresTemplates;
+  readonly events: EventFeed;
+  readonly create: CreateSandbox;
+  readonly destroy: DestroySandbox;
+  readonly clock: Clock;
+}
+
+export const deadlinesMs = {
+  'SandboxService/Create': createLimitMs,
+  'SandboxService/Destroy': destroyLimitMs,
+};
+
+export function addServices(server: RpcServer, parts: ServerParts): void {
+  server.add(SandboxService, sandboxHandlers(parts));
+  server.add(HostService, hostHandlers(parts));
+  server.add(SchedulerService, schedulerHandlers(parts));
+}
+
+function sandboxHandlers(parts: ServerParts): RpcHandlers<typeof SandboxService.method> {
+  const { sandboxes, templates, events, create, destroy } = parts;
+  return {
+    async create(request, call) {
+      const wanted = requireCreateRequest(request);
+      const spec = specOf(wanted, await templates.require(wanted.template));
+      const { sandbox, timings } = await create.run(spec, call);
+      return { sandbox: sandboxMessage(sandbox), timings: timings.map(timingMessage) };
+    },
+    async get(request) {
+      const id = requireSandboxId(request.sandboxId);
+      return { sandbox: sandboxMessage(requireFound(await sandboxes.find(id), id)) };
+    },
+    async list({ states, pageSize, pageToken }) {
+      const wanted = requireStates(states);
+      // Asked only for states that nothing is in yet.
+      if (states.length > 0 && wanted.length === 0) return {};
+      const page = await listPage(sandboxes, wanted, pageSize, pageToken);
+      return { sandboxes: page.sandboxes.map(sandboxMessage), nextPageToken: page.nextToken };
+    },
+    async destroy(request, call) {
+      return { sandbox: sandboxMessage(await destroy.run(requireSandboxId(request.sandboxId), call.signal)) };
+    },
+    async setTimeout(request) {
+      const id = requireSandboxId(request.sandboxId);
+      if (!request.ttl) throw invalidField('ttl', 'must be set');
+      return { sandbox: sandboxMessage(await keepAlive(sandboxes, id, requireTtl(request.ttl))) };
+    },
+    async ping(request) {
+      const kept = await keepAlive(sandboxes, requireSandboxId(request.sandboxId));
+      return { expiresAt: timestampOf(kept.expiresAt) };
+    },
+    async *watchEvents({ sandboxId, afterSequence, liveOnly }, call) {
+      if (liveOnly && afterSequence !== 0n) throw invalidField('after_sequence', 'must be 0 with live_only');
+      const watched = events.watch({
+        sandboxId: sandboxId === '' ? undefined : requireSandboxId(sandboxId),
+        after: liveOnly ? 'now' : afterSequence,
+        signal: call.signal,
+        onPosition: () => call.sendHeader(),
+      });
+      for await (const event of watched) yield { event: eventMessage(event) };
+    },
+  };
+}
+
+function hostHandlers({ hosts, clock }: ServerParts): RpcHandlers<typeof HostService.method> {
+  return {
+    async list() {
+      const all = await hosts.list();
+      const now = clock.now();
+      return { hosts: all.map((host) => hostMessage(host, now)) };
+    },
+  };
+}
+
+function schedulerHandlers(parts: ServerParts): RpcHandlers<typeof SchedulerService.method> {
+  const { sandboxes, hosts, templates } = parts;
+  return {
+    async reportHost(request) {
+      await hosts.report(requireHostReport(request));
+      return {};
+    },
+    async resolveSandbox(request) {
+      const id = requireSandboxId(request.sandboxId);
+      const { hostId = '', guestAddress } = requireRunning(await sandboxes.find(id), id);
+      const host = await hosts.find(hostId);
+      return { hostId, hostAddress: host?.address ?? '', guestAddress };
+    },
+    async putTemplate(request) {
+      await templates.put(requireTemplate(request.template));
+      return {};
+    },
+    async listTemplates() {
+      return { templates: (await templates.list()).map(templateMessage) };
+    },
+  };
+}
