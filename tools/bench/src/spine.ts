@@ -1,0 +1,86 @@
+// The cost of the mesh over what it is built on. Both sides run in turns, so that a machine that is
+// busy for a while is busy for both.
+import type { TestMesh } from '@wrenn/e2e/mesh';
+import { inMs } from '@wrenn/kit/deadlines';
+import { Lanes } from '@wrenn/kit/lanes';
+import { Process } from '@wrenn/proto/process/process';
+
+import { type Measurement, median, row } from './measurement.ts';
+import { RawBoot } from './raw-boot.ts';
+
+const template = 'minimal';
+const createRounds = 9;
+const execRounds = 300;
+const warmUpRounds = 30;
+
+export const spineCreate: Measurement = {
+  ids: ['spine.create_ratio', 'spine.create_ms', 'spine.raw_boot_ms', 'spine.destroy_ms'],
+  async run(mesh, tell) {
+    const model = await mesh.create(template);
+    const raw = new RawBoot(mesh, model, template);
+    await raw.run(); // The first one fills caches for both.
+    const times = { raw: [] as number[], create: [] as number[], destroy: [] as number[] };
+    for (let round = 1; round <= createRounds; round++) {
+      times.raw.push(await raw.run());
+      const startedAtMs = performance.now();
+      const guest = await mesh.create(template);
+      times.create.push(performance.now() - startedAtMs);
+      const endingAtMs = performance.now();
+      await guest.destroy();
+      times.destroy.push(performance.now() - endingAtMs);
+      const [rawMs, createMs] = [times.raw.at(-1) ?? 0, times.create.at(-1) ?? 0];
+      tell(`round ${round} of ${createRounds}: raw ${rawMs.toFixed(0)} ms, create ${createMs.toFixed(0)} ms`);
+    }
+    await model.destroy();
+    const [createMs, rawMs] = [median(times.create), median(times.raw)];
+    return [
+      row('spine.create_ratio', createMs / rawMs, 'x', { relation: '<=', value: 1.15 }),
+      row('spine.create_ms', createMs, 'ms'),
+      row('spine.raw_boot_ms', rawMs, 'ms'),
+      row('spine.destroy_ms', median(times.destroy), 'ms'),
+    ];
+  },
+};
+
+export const spineExec: Measurement = {
+  ids: ['spine.exec_overhead_ms', 'spine.exec_mesh_ms', 'spine.exec_agent_ms'],
+  async run(mesh, tell) {
+    const guest = await mesh.create(template);
+    const lanes = new Lanes(`${await guest.address()}:49983`, 'the guest agent');
+    const agent = lanes.client('interactive', Process);
+    const straight = async () => {
+      for await (const { event } of agent.start({ process: { cmd: 'true' }, stdin: false }, inMs(30_000))) {
+        if (event?.event.case === 'end' && event.event.value.exitCode === 0) return;
+      }
+      throw new Error('the agent did not tell the end of `true`');
+    };
+    const throughMesh = () => execTrue(mesh, guest.id);
+    const times = { agent: [] as number[], mesh: [] as number[] };
+    for (let round = 0; round < warmUpRounds + execRounds; round++) {
+      const [agentMs, meshMs] = [await timed(straight), await timed(throughMesh)];
+      if (round < warmUpRounds) continue;
+      times.agent.push(agentMs);
+      times.mesh.push(meshMs);
+    }
+    lanes.close();
+    await guest.destroy();
+    const [meshMs, agentMs] = [median(times.mesh), median(times.agent)];
+    tell(`${execRounds} rounds: agent ${agentMs.toFixed(2)} ms, mesh ${meshMs.toFixed(2)} ms`);
+    return [
+      row('spine.exec_overhead_ms', meshMs - agentMs, 'ms', { relation: '<=', value: 3 }),
+      row('spine.exec_mesh_ms', meshMs, 'ms'),
+      row('spine.exec_agent_ms', agentMs, 'ms'),
+    ];
+  },
+};
+
+async function execTrue(mesh: TestMesh, sandboxId: string): Promise<void> {
+  const { exitCode } = await mesh.client.processes.exec({ sandboxId, process: { command: 'true' } }, inMs(30_000));
+  if (exitCode !== 0) throw new Error(`\`true\` exited with ${exitCode}`);
+}
+
+async function timed(work: () => Promise<void>): Promise<number> {
+  const startedAtMs = performance.now();
+  await work();
+  return performance.now() - startedAtMs;
+}
