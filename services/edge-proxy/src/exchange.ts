@@ -3,9 +3,9 @@
 // understood, and neither connection serves a second request.
 import type { Socket } from 'node:net';
 
+import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 
-import type { GuestDialer } from './adapters/guest-dialer.ts';
 import { BodyScanner } from './domain/body-scanner.ts';
 import { BadMessage, findHeadEnd } from './domain/fields.ts';
 import { requestForGuest } from './domain/forwarding.ts';
@@ -14,8 +14,11 @@ import { type RequestHead, maxHeadBytes, parseRequestHead } from './domain/reque
 import { type Route, routeOf } from './domain/route.ts';
 import { GuestResponse } from './guest-response.ts';
 
+// Connects to a port of a sandbox, or throws a Refusal.
+export type Dial = (id: SandboxId, port: number, signal: AbortSignal) => Promise<Socket>;
+
 export interface ExchangeOptions {
-  readonly dialer: GuestDialer;
+  readonly dial: Dial;
   readonly domain: string;
   readonly log: Log;
   readonly headTimeoutMs: number;
@@ -88,9 +91,9 @@ export class Exchange {
 
   // Settles every outcome itself.
   async #connect(request: RequestHead, route: Extract<Route, { kind: 'guest' }>): Promise<void> {
-    const { dialer, log } = this.#options;
+    const { dial, log } = this.#options;
     try {
-      const guest = await dialer.dial(route.sandboxId, route.port, this.#gone.signal);
+      const guest = await dial(route.sandboxId, route.port, this.#gone.signal);
       if (this.#hasEnded) guest.destroy();
       else this.#join(request, route, guest);
     } catch (error) {

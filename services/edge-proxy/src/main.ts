@@ -21,7 +21,10 @@ await runService(async () => {
   const events = scheduler.client('control', SandboxService);
   stop.own('sandbox follower', new SandboxFollower(events, addresses, log));
   const dialer = new GuestDialer(addresses, guestRange);
-  const server = stop.own('edge server', new EdgeServer({ dialer, domain: config.domain, log }));
+  const server = stop.own(
+    'edge server',
+    new EdgeServer({ dial: dialer.dial.bind(dialer), domain: config.domain, log }),
+  );
   await server.listen(config.listen);
   await stop.onSignal();
 });

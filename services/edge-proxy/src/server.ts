@@ -3,11 +3,10 @@ import { type Server, type Socket, createServer } from 'node:net';
 
 import type { Log } from '@wrenn/kit/log';
 
-import type { GuestDialer } from './adapters/guest-dialer.ts';
-import { Exchange } from './exchange.ts';
+import { type Dial, Exchange } from './exchange.ts';
 
 export interface EdgeOptions {
-  readonly dialer: GuestDialer;
+  readonly dial: Dial;
   readonly domain: string; // Of `{port}-{sandbox id}.{domain}`.
   readonly log: Log;
   readonly headTimeoutMs?: number;

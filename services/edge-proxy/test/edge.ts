@@ -60,7 +60,7 @@ export async function startEdge(options: EdgeForTest = {}) {
   const follower = new SandboxFollower(lanes.client('control', SandboxService), addresses, log);
   await eventually('the edge follows the sandboxes', () => tell !== undefined);
   const dialer = new GuestDialer(addresses, options.range ?? { network: '127.0.0.0', prefixLength: 8 });
-  const server = new EdgeServer({ dialer, domain: 'localhost', log, drainMs: 100, ...options });
+  const server = new EdgeServer({ dial: dialer.dial.bind(dialer), domain: 'localhost', log, drainMs: 100, ...options });
   const port = await server.listen('127.0.0.1:0');
   return {
     port,

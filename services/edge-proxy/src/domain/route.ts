@@ -26,7 +26,7 @@ export function routeOf(request: { method: string; target: string; host: string 
     return guest(label.slice(dash + 1), label.slice(0, dash), target, '');
   }
   if (target.startsWith(pathPrefix)) {
-    const [id = '', rest] = cut(target.slice(pathPrefix.length), '/');
+    const [id, rest] = cut(target.slice(pathPrefix.length), '/');
     const portEnd = rest.search(/[/?]/);
     const port = portEnd < 0 ? rest : rest.slice(0, portEnd);
     const left = portEnd < 0 ? '' : rest.slice(portEnd);
