@@ -2,7 +2,7 @@
 // second: a database that is down or does not answer is UNAVAILABLE at once, and back when it is back.
 import type { Log } from '@wrenn/kit/log';
 import { WrennError, messageOf } from '@wrenn/kit/errors';
-import { type Knex, knex } from 'knex';
+import knexPackage, { type Knex } from 'knex'; // CommonJS without named exports.
 import type { Client } from 'pg';
 
 // For connecting, for a free connection, for one statement.
@@ -33,7 +33,7 @@ export class Database {
 }
 
 export function openKnex(url: string, log: Log, statementLimitMs: number, max: number): Knex {
-  return knex({
+  return knexPackage.knex({
     client: 'pg',
     // Saves a query on each new connection; nothing we do depends on it.
     version: '15',
