@@ -93,9 +93,10 @@ test('a guest reaches nothing of the host, by any address the host has', async (
   const tried = [...addresses, addressOf(slots[0], 1), '169.254.0.22'];
   const inSlot = new StandIn(slots[0]?.namespace ?? '');
   scope.defer(() => inSlot.endPrograms());
-  await inSlot.serve();
+  const inSlotOutput = await inSlot.serve();
+  await a?.send('to-the-slot', '169.254.0.22', '169.254.0.21');
   expect(await a?.dial(...tried)).toEqual(all(tried, 'dropped'));
-  expect(seenByHost).toEqual([]);
+  expect([seenByHost, inSlotOutput.text]).toEqual([[], 'serving\n']);
 });
 
 test('a guest reaches no other guest, not even of another mesh on this host', async () => {
@@ -139,4 +140,13 @@ test('the host keeps its guard where the rules of a slot are gone', async () => 
   expect(await b?.dial(...tried)).toEqual(all(tried, 'dropped'));
   expect(seenByHost).toEqual([]);
   expect(await stranger?.dial(uplink.server)).toEqual({ [uplink.server]: `answered ${uplink.host}` });
+});
+
+test('a slot keeps its guard where the rules of the host are gone', async () => {
+  await runProgram('nft', ['delete', 'table', 'inet', `wrenn_${range.first}`]);
+  const toGuest = slots[0]?.guestAddress ?? '';
+  expect(await internet?.dial(toGuest)).toEqual({ [toGuest]: 'dropped' });
+  expect(await dialFromHost(toGuest)).toEqual({ [toGuest]: `answered ${addressOf(slots[0], 0)}` });
+  const tried = [addressOf(slots[0], 0), slots[1]?.guestAddress ?? ''];
+  expect(await a?.dial(...tried)).toEqual(all(tried, 'dropped'));
 });

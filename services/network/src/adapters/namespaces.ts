@@ -1,6 +1,8 @@
 // Named network namespaces, as `ip netns` keeps them, and the processes that make a slot inhabited.
 import { readdirSync, readlinkSync, statSync } from 'node:fs';
 
+import { identifyProcess } from '@wrenn/kit/process-identity';
+
 import type { Slot } from '../domain/slot.ts';
 
 export const namespacesDir = '/run/netns';
@@ -9,13 +11,14 @@ export function namespacePath(namespace: string): string {
   return `${namespacesDir}/${namespace}`;
 }
 
-// Pids of the processes that live in the slot's namespace or run as its user.
+// Pids of the processes that live in the slot's namespace or run as its user. Zombies do no harm.
 export function inhabitantsOf(slot: Slot): number[] {
   const inode = statSync(namespacePath(slot.namespace), { throwIfNoEntry: false })?.ino;
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
-    .filter((pid) => userOf(pid) === slot.vmmUid || (inode !== undefined && networkOf(pid) === `net:[${inode}]`));
+    .filter((pid) => userOf(pid) === slot.vmmUid || (inode !== undefined && networkOf(pid) === `net:[${inode}]`))
+    .filter((pid) => identifyProcess(pid) !== undefined);
 }
 
 function userOf(pid: number): number | undefined {
