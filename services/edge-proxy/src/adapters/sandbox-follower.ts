@@ -26,7 +26,9 @@ export class SandboxFollower {
 
   async #run(sandboxes: RpcClient<typeof SandboxService.method>, addresses: SandboxAddresses, log: Log): Promise<void> {
     const { signal } = this.#stop;
+    let isFirst = true;
     while (!signal.aborted) {
+      const sinceMs = Date.now();
       try {
         const events = sandboxes.watchEvents({ liveOnly: true }, { signal });
         addresses.setFollowing(true);
@@ -37,7 +39,11 @@ export class SandboxFollower {
       } catch (error) {
         addresses.setFollowing(false);
         if (signal.aborted) return;
-        log.warn({ reason: messageOf(error) }, 'not following sandboxes, so no address is kept');
+        // One line an outage, not one an attempt.
+        if (isFirst || Date.now() - sinceMs > 2 * retryMs) {
+          log.warn({ reason: messageOf(error) }, 'not following sandboxes, so no address is kept');
+        }
+        isFirst = false;
         await sleep(retryMs, undefined, { signal }).catch(() => undefined); // Aborted: the loop ends.
       }
     }
