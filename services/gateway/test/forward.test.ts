@@ -8,7 +8,11 @@ import { eventually } from '@wrenn/kit/testkit/eventually';
 import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 import { HostService } from '@wrenn/proto/wrenn/v1/host';
 import { LogService } from '@wrenn/proto/wrenn/v1/log';
-import { ProcessService, ProcessServiceExecRequestSchema } from '@wrenn/proto/wrenn/v1/process';
+import {
+  ProcessService,
+  ProcessServiceConnectRequestSchema,
+  ProcessServiceExecRequestSchema,
+} from '@wrenn/proto/wrenn/v1/process';
 import {
   SandboxSchema,
   SandboxService,
@@ -17,7 +21,7 @@ import {
 } from '@wrenn/proto/wrenn/v1/sandbox';
 import { expect, test } from 'vitest';
 
-import { callWithoutDeadline, serveTcp, startGateway } from './mesh-fixture.ts';
+import { callWithoutDeadline, openCall, serveTcp, startGateway } from './mesh-fixture.ts';
 
 const id = newSandboxId();
 const plain = (fields: { no: number; data: Uint8Array }[] = []) => fields.map(({ no, data }) => [no, [...data]]);
@@ -207,6 +211,31 @@ test('a client that leaves a stream ends the call at the vm-runtime', async () =
   leave.abort();
   await expect(events.next()).rejects.toMatchObject({ reason: 'CANCELLED' });
   await eventually('the vm-runtime sees the client leave', () => isLeft);
+});
+
+test('a client whose connection breaks off ends its stream at the vm-runtime', async () => {
+  let isLeft = false;
+  let isRunning = false;
+  await using host = await serveTcp((serve) =>
+    serve(ProcessService, {
+      async *connect(_request, { signal }) {
+        isRunning = true;
+        yield { event: { event: { case: 'started', value: { pid: 7 } } } };
+        await new Promise((resolve) => signal.addEventListener('abort', resolve));
+        isLeft = true;
+      },
+    }),
+  );
+  await using scheduler = await serveTcp((serve) =>
+    serve(SchedulerService, { resolveSandbox: async () => ({ hostAddress: host.address }) }),
+  );
+  await using gateway = await startGateway(scheduler.address);
+  const request = create(ProcessServiceConnectRequestSchema, { sandboxId: id });
+  const message = toBinary(ProcessServiceConnectRequestSchema, request);
+  const vanish = openCall(gateway.address, '/wrenn.v1.ProcessService/Connect', message);
+  await eventually('the stream runs', () => isRunning);
+  vanish();
+  await eventually('the vm-runtime sees the client vanish', () => isLeft);
 });
 
 test('a client that leaves a unary call ends it at the vm-runtime', async () => {

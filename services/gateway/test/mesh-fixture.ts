@@ -1,4 +1,4 @@
-import { connect } from 'node:http2';
+import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:http2';
 
 import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2';
 import { Lanes } from '@wrenn/kit/lanes';
@@ -74,17 +74,32 @@ export async function callWithoutDeadline(address: string, path: string, message
   try {
     return await new Promise<number>((resolve, reject) => {
       session.on('error', reject);
-      const headers = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' };
-      const call = session.request(headers);
+      const call = request(session, path, message);
       const readStatus = (received: { readonly 'grpc-status'?: unknown }) => {
         if (received['grpc-status'] !== undefined) resolve(Number(received['grpc-status']));
       };
       call.on('response', readStatus).on('trailers', readStatus).on('error', reject).resume();
-      const prefix = Buffer.alloc(5);
-      prefix.writeUInt32BE(message.length, 1);
-      call.end(Buffer.concat([prefix, message]));
     });
   } finally {
     session.close();
   }
+}
+
+// Begins a call and returns what breaks its connection off.
+export function openCall(address: string, path: string, message: Uint8Array): () => void {
+  const session = connect(`http://${address}`);
+  session.on('error', () => undefined); // It is broken on purpose.
+  const call = request(session, path, message);
+  call.on('error', () => undefined).resume();
+  const { socket } = session;
+  return () => void socket.destroy();
+}
+
+function request(session: ClientHttp2Session, path: string, message: Uint8Array): ClientHttp2Stream {
+  const headers = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' };
+  const call = session.request(headers);
+  const prefix = Buffer.alloc(5);
+  prefix.writeUInt32BE(message.length, 1);
+  call.end(Buffer.concat([prefix, message]));
+  return call;
 }

@@ -1,0 +1,46 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+
+import { HostPeers } from './host-peers.ts';
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+test('a lane stays while any call uses it and goes once it has been idle for its time', () => {
+  const hosts = new HostPeers(1000);
+  const [long, short] = [hosts.use('127.0.0.1:1'), hosts.use('127.0.0.1:1')];
+  expect(short.peer).toBe(long.peer);
+  short[Symbol.dispose]();
+  vi.advanceTimersByTime(10_000);
+  expect(hosts.size).toBe(1);
+  long[Symbol.dispose]();
+  vi.advanceTimersByTime(999);
+  expect(hosts.size).toBe(1);
+  vi.advanceTimersByTime(1);
+  expect(hosts.size).toBe(0);
+});
+
+test('a call within the idle time keeps the lane, a later one gets a new lane', () => {
+  const hosts = new HostPeers(1000);
+  const first = hosts.use('127.0.0.1:1');
+  first[Symbol.dispose]();
+  vi.advanceTimersByTime(999);
+  const second = hosts.use('127.0.0.1:1');
+  expect(second.peer).toBe(first.peer);
+  vi.advanceTimersByTime(10_000);
+  expect(hosts.size).toBe(1);
+  second[Symbol.dispose]();
+  vi.advanceTimersByTime(1000);
+  const third = hosts.use('127.0.0.1:1');
+  expect(third.peer).not.toBe(first.peer);
+  third[Symbol.dispose]();
+  hosts.close();
+});
+
+test('after closing, a call that ends late arms no timer', () => {
+  const hosts = new HostPeers(1000);
+  const use = hosts.use('127.0.0.1:1');
+  hosts.close();
+  use[Symbol.dispose]();
+  expect(vi.getTimerCount()).toBe(0);
+  expect(hosts.size).toBe(0);
+});
