@@ -63,7 +63,8 @@ function acceleratorArgs(accelerator: Accelerator): string[] {
 }
 
 function kernelArgs({ kernel, initramfs, tscKhz }: QemuPlatform, extra: string): string[] {
-  const append = `console=ttyS0 reboot=t panic=-1 quiet no_timer_check tsc_early_khz=${tscKhz} ${extra}`.trimEnd();
+  const append =
+    `console=ttyS0 reboot=t panic=-1 quiet no_timer_check cryptomgr.notests tsc_early_khz=${tscKhz} ${extra}`.trimEnd();
   return ['-kernel', kernel, '-initrd', initramfs, '-append', append];
 }
 
