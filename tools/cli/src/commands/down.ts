@@ -1,3 +1,6 @@
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+
 import { Command } from 'commander';
 
 import { openLog } from '@wrenn/kit/log';
@@ -5,7 +8,7 @@ import { messageOf } from '@wrenn/kit/errors';
 import { isRunning } from '@wrenn/kit/process-identity';
 
 import { MeshClient } from '../client.ts';
-import { findLeftovers, takeInventory } from '../leak-check/leak-check.ts';
+import { type MeshScope, awaitNoLeftovers } from '../leak-check/leak-check.ts';
 import { isClaimed } from '../mesh/claim.ts';
 import { destroyAll } from '../mesh/destroy-all.ts';
 import { Mesh } from '../mesh/mesh.ts';
@@ -45,7 +48,7 @@ export async function down(context: CommandContext, options: MeshOptions): Promi
   context.tell('stopping the services');
   if (isRunning(state.supervisor)) await endProcess(state.supervisor, stopLimitMs);
   await endOrphans(runDir, state.dataDir);
-  context.tell('stopped');
+  await confirmNothingIsLeft(context, state);
 }
 
 // A supervisor that was killed leaves services, sandboxes or both. Starting the mesh once more is the
@@ -64,9 +67,17 @@ async function clearRemains(context: CommandContext, options: MeshOptions, state
   } finally {
     await mesh.close();
   }
-  const remains = findLeftovers(undefined, await takeInventory({ runDir, dataDir, ramDir, firstSlot, lastSlot }));
-  if (remains.length > 0) throw new Error(`still there:\n${remains.join('\n')}`);
-  context.tell('stopped');
+  await confirmNothingIsLeft(context, { runDir, dataDir, ramDir, firstSlot, lastSlot });
+}
+
+async function confirmNothingIsLeft(context: CommandContext, scope: MeshScope): Promise<void> {
+  const remains = await awaitNoLeftovers(scope, new Map());
+  if (remains.length > 0) throw new Error(`stopped, but these are still there:\n${remains.join('\n')}`);
+  // What services kept for themselves is of no use to anyone now; their logs may be.
+  for (const entry of await readdir(scope.runDir)) {
+    if (entry !== 'logs') await rm(join(scope.runDir, entry), { recursive: true, force: true });
+  }
+  context.tell(`stopped; nothing is left but the logs in ${scope.runDir}/logs`);
 }
 
 function hasRemains({ runDir, dataDir }: MeshOptions): boolean {

@@ -41,6 +41,7 @@ export class Mesh {
   #database: Database | undefined;
   #rotation: NodeJS.Timeout | undefined;
   #saving: Promise<void> = Promise.resolve();
+  #isSaving = true; // Until the end: what happens after it must not bring the file back.
   #starting: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
   readonly #giveUp = new AbortController();
@@ -88,6 +89,7 @@ export class Mesh {
       await service.stop();
     }
     await this.#database?.close();
+    this.#isSaving = false;
     await this.#saving;
     await rm(databaseUrlFile(this.options), { force: true });
     await removeState(this.options.runDir);
@@ -172,6 +174,7 @@ export class Mesh {
 
   // Writes are queued: the last one tells the last state.
   #save(): void {
+    if (!this.#isSaving) return;
     this.#saving = this.#saving
       .then(() => writeState(this.#state()))
       .catch((error: unknown) => this.#parts.log.error({ problem: messageOf(error) }, 'mesh.json not written'));
