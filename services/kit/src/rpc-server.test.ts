@@ -215,3 +215,21 @@ test('a socket file left by a killed server is taken over, one that is served is
   await next.listen(`unix:${path}`);
   await next.close();
 });
+
+test('a stream that sends its header is known to have begun before its first message', async () => {
+  const begun = Promise.withResolvers<void>();
+  await using server = await serveForTest(
+    ProcessService,
+    partialHandlers(ProcessService, {
+      start: async function* start(_request, call) {
+        call.sendHeader();
+        await begun.promise;
+        yield {};
+      },
+    }),
+  );
+  const client = server.lanes.client('interactive', ProcessService);
+  let count = 0;
+  for await (const _ of client.start({}, { ...inMs(5000), onHeader: () => begun.resolve() })) count++;
+  expect(count).toBe(1);
+});

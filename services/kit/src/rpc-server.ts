@@ -138,7 +138,8 @@ function answering(log: Log): ServerMiddleware {
 // into DEADLINE_EXCEEDED. grpc-js answers the caller by itself but aborts only once the status is
 // written, which a reader that has stopped reading can put off for ever.
 function bounded(options: RpcServerOptions): ServerMiddleware<CallDeadline> {
-  return async function* bound(call, context) {
+  return async function* bound(call, inner) {
+    const context = withSendableHeader(inner);
     let deadlineAtMs = callerDeadlineMs(context);
     if (deadlineAtMs === Infinity && !call.requestStream && !call.responseStream) {
       deadlineAtMs = Date.now() + grantedMs(options, call.method.path, call.request);
@@ -156,6 +157,16 @@ function bounded(options: RpcServerOptions): ServerMiddleware<CallDeadline> {
       clearTimeout(timer);
     }
   };
+}
+
+// nice-grpc sends no header that is empty, so a handler that sends it early, to say that a stream has
+// begun, would say nothing.
+function withSendableHeader(context: CallContext): CallContext {
+  const sendHeader = () => {
+    context.header.set('wrenn-begun', '1');
+    context.sendHeader();
+  };
+  return { ...context, sendHeader };
 }
 
 // What a call without a deadline gets: by `Service/Method`, else the default.
