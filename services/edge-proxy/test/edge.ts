@@ -44,11 +44,12 @@ export async function startEdge(options: EdgeForTest = {}) {
   scheduler.add(
     SandboxService,
     partialHandlers(SandboxService, {
-      watchEvents: async function* watchEvents(_request, { signal }) {
+      watchEvents: async function* watchEvents(_request, call) {
         for (;;) {
           const changed = Promise.withResolvers<string>();
           tell = changed.resolve;
-          signal.addEventListener('abort', () => changed.reject(signal.reason), { once: true });
+          call.signal.addEventListener('abort', () => changed.reject(call.signal.reason), { once: true });
+          call.sendHeader();
           yield { event: { sandboxId: await changed.promise } };
         }
       },
@@ -58,7 +59,7 @@ export async function startEdge(options: EdgeForTest = {}) {
   const lanes = new Lanes(`127.0.0.1:${schedulerPort}`, 'scheduler');
   const addresses = new SandboxAddresses(lanes.client('control', SchedulerService));
   const follower = new SandboxFollower(lanes.client('control', SandboxService), addresses, log);
-  await eventually('the edge follows the sandboxes', () => tell !== undefined);
+  await eventually('the edge follows the sandboxes', () => addresses.isFollowing);
   const dialer = new GuestDialer(addresses, options.range ?? { network: '127.0.0.0', prefixLength: 8 });
   const server = new EdgeServer({ dial: dialer.dial.bind(dialer), domain: 'localhost', log, drainMs: 100, ...options });
   const port = await server.listen('127.0.0.1:0');

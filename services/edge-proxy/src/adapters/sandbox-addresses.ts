@@ -45,6 +45,10 @@ export class SandboxAddresses {
     this.#kept.delete(id);
   }
 
+  get isFollowing(): boolean {
+    return this.#isFollowing;
+  }
+
   // Says whether `forget` is called for every sandbox that changes its state from now on.
   setFollowing(isFollowing: boolean): void {
     this.#isFollowing = isFollowing;

@@ -30,8 +30,9 @@ export class SandboxFollower {
     while (!signal.aborted) {
       const sinceMs = Date.now();
       try {
-        const events = sandboxes.watchEvents({ liveOnly: true }, { signal });
-        addresses.setFollowing(true);
+        // The header says that no later change will be missed.
+        const onHeader = () => addresses.setFollowing(true);
+        const events = sandboxes.watchEvents({ liveOnly: true }, { signal, onHeader });
         for await (const { event } of events) {
           if (event && isSandboxId(event.sandboxId)) addresses.forget(event.sandboxId);
         }
