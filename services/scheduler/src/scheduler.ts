@@ -53,7 +53,7 @@ export async function startScheduler(options: SchedulerOptions): Promise<Schedul
     const vms = stop.own('host lanes', new HostLanes());
     const operations = stop.own('operations', new Operations());
     const create = new CreateSandbox({ sandboxes, vms, operations, clock, log });
-    const destroy = new DestroySandbox({ sandboxes, hosts, vms, operations, log });
+    const destroy = stop.own('destroys', new DestroySandbox({ sandboxes, hosts, vms, operations, log }));
     const reaper = new Reaper(sandboxes, destroy);
     const reconciler = new Reconciler({ sandboxes, hosts, vms, operations, destroy, clock, log });
 

@@ -7,8 +7,6 @@ import { HostService } from '@wrenn/proto/wrenn/v1/host';
 import { SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
 import { timestampOf } from '@wrenn/kit/duration';
 
-import type { PostgresHosts } from './adapters/postgres-hosts.ts';
-import type { PostgresTemplates } from './adapters/postgres-templates.ts';
 import { requireCreateRequest, requireTtl, specOf } from './domain/create-request.ts';
 import { type CreateSandbox, createLimitMs } from './domain/create-sandbox.ts';
 import { type DestroySandbox, destroyLimitMs } from './domain/destroy-sandbox.ts';
@@ -17,7 +15,7 @@ import { requireHostReport } from './domain/host-report.ts';
 import { keepAlive } from './domain/keep-alive.ts';
 import { listPage } from './domain/list-page.ts';
 import { requireFound, requireRunning } from './domain/lookup.ts';
-import type { SandboxStore } from './domain/ports.ts';
+import type { HostStore, SandboxStore, TemplateStore } from './domain/ports.ts';
 import { requireTemplate } from './domain/template-request.ts';
 import {
   eventMessage,
@@ -30,8 +28,8 @@ import {
 
 export interface ServerParts {
   readonly sandboxes: SandboxStore;
-  readonly hosts: PostgresHosts;
-  readonly templates: PostgresTemplates;
+  readonly hosts: HostStore;
+  readonly templates: TemplateStore;
   readonly events: EventFeed;
   readonly create: CreateSandbox;
   readonly destroy: DestroySandbox;
@@ -87,7 +85,11 @@ function sandboxHandlers(parts: ServerParts): RpcHandlers<typeof SandboxService.
         sandboxId: sandboxId === '' ? undefined : requireSandboxId(sandboxId),
         after: liveOnly ? 'now' : afterSequence,
         signal: call.signal,
-        onPosition: () => call.sendHeader(),
+        onPosition(position) {
+          // Sent at once, so that a client knows from when on it misses nothing; gRPC sends no empty one.
+          call.header.set('wrenn-after-sequence', String(position));
+          call.sendHeader();
+        },
       });
       for await (const event of watched) yield { event: eventMessage(event) };
     },

@@ -24,7 +24,7 @@ const lockKey = 7_236_001;
 const statementLimitMs = 60_000;
 
 export async function migrate(url: string, log: Log, known = migrations): Promise<void> {
-  const db = openKnex(url, log, statementLimitMs, 1);
+  const db = openKnex({ url, log, statementLimitMs, maxConnections: 1 });
   try {
     await db.transaction(async (tx) => {
       await tx.raw('select pg_advisory_xact_lock(?)', [lockKey]);

@@ -1,5 +1,6 @@
 import { WrennError } from '@wrenn/kit/errors';
 
+import type { TemplateStore } from '../domain/ports.ts';
 import type { Template } from '../domain/sandbox.ts';
 import type { Database } from './postgres.ts';
 
@@ -13,7 +14,7 @@ interface TemplateRow {
   readonly default_user: string;
 }
 
-export class PostgresTemplates {
+export class PostgresTemplates implements TemplateStore {
   readonly #database: Database;
 
   constructor(database: Database) {

@@ -1,39 +1,83 @@
-// The pool, and the one place where PostgreSQL's failures become ours. Nothing waits longer than a
-// second: a database that is down or does not answer is UNAVAILABLE at once, and back when it is back.
+// The pool, and the one place where PostgreSQL's failures become ours. A database that is down or does
+// not answer is UNAVAILABLE within a second, and works again when it is back. One that is merely busy
+// is waited for: what counts is the time since it last answered anything.
 import type { Log } from '@wrenn/kit/log';
 import { WrennError, messageOf } from '@wrenn/kit/errors';
-import knexPackage, { type Knex } from 'knex'; // CommonJS without named exports.
-import type { Client } from 'pg';
+import { type Knex, knex } from 'knex';
+import { type Client, DatabaseError } from 'pg';
 
-// For connecting, for a free connection, for one statement.
+// For connecting, and for one statement.
 const stepLimitMs = 800;
-// For all of it together.
-const workLimitMs = 950;
-const maxConnections = 16;
+const silenceLimitMs = 950;
+const maxConnections = 10;
+const queueLimitMs = 30_000;
 
 export class Database {
   readonly #knex: Knex;
+  #answeredAtMs = -Infinity;
 
   constructor(url: string, log: Log) {
-    this.#knex = openKnex(url, log, stepLimitMs, maxConnections);
+    const onAnswer = () => {
+      this.#answeredAtMs = performance.now();
+    };
+    this.#knex = openKnex({ url, log, statementLimitMs: stepLimitMs, maxConnections, onAnswer });
   }
 
   // Runs statements, each by itself.
   run<T>(work: (db: Knex) => Promise<T>): Promise<T> {
-    return inTime(work(this.#knex), workLimitMs);
+    return this.#unlessSilent(() => work(this.#knex));
   }
 
   inTransaction<T>(work: (tx: Knex.Transaction) => Promise<T>): Promise<T> {
-    return inTime(this.#knex.transaction(work), workLimitMs);
+    return this.#unlessSilent((isGivenUp) =>
+      this.#knex.transaction((tx) => {
+        // Its caller was told that it failed, so it must not happen after all.
+        if (isGivenUp()) throw new WrennError('DATABASE_UNAVAILABLE', 'given up before it began');
+        return work(tx);
+      }),
+    );
   }
 
   close(): Promise<void> {
     return this.#knex.destroy();
   }
+
+  async #unlessSilent<T>(start: (isGivenUp: () => boolean) => Promise<T>): Promise<T> {
+    const startMs = performance.now();
+    const { promise: silence, reject } = Promise.withResolvers<never>();
+    let isGivenUp = false;
+    let timer: NodeJS.Timeout | undefined;
+    const watch = () => {
+      const remainingMs = Math.max(startMs, this.#answeredAtMs) + silenceLimitMs - performance.now();
+      // An answer that arrived while this process was busy is read before the verdict.
+      if (remainingMs > 0) timer = setTimeout(() => setImmediate(watch), remainingMs);
+      else {
+        isGivenUp = true;
+        reject(new WrennError('DATABASE_UNAVAILABLE', 'the database does not answer'));
+      }
+    };
+    watch();
+    try {
+      return await Promise.race([start(() => isGivenUp), silence]);
+    } catch (error) {
+      throw toWrennError(error);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
 }
 
-export function openKnex(url: string, log: Log, statementLimitMs: number, max: number): Knex {
-  return knexPackage.knex({
+export interface KnexOptions {
+  readonly url: string;
+  readonly log: Log;
+  readonly statementLimitMs: number;
+  readonly maxConnections: number;
+  // Called whenever the server has answered, be it with an error.
+  readonly onAnswer?: () => void;
+}
+
+export function openKnex({ url, log, statementLimitMs, maxConnections: max, onAnswer }: KnexOptions): Knex {
+  return knex({
     client: 'pg',
     // Saves a query on each new connection; nothing we do depends on it.
     version: '15',
@@ -45,12 +89,13 @@ export function openKnex(url: string, log: Log, statementLimitMs: number, max: n
       keepAlive: true,
       application_name: 'wrenn-scheduler',
     } as Knex.PgConnectionConfig,
-    acquireConnectionTimeout: stepLimitMs,
+    acquireConnectionTimeout: queueLimitMs,
     pool: {
       min: 0,
       max,
       afterCreate: (connection: Client, done: (error: Error | null) => void) => {
-        cutWhenSilent(connection, statementLimitMs + 50);
+        onAnswer?.();
+        guard(connection, statementLimitMs + 50, onAnswer);
         done(null);
       },
     },
@@ -62,35 +107,20 @@ type Query = (config: unknown, done: (error: Error | null, result?: unknown) => 
 
 // PostgreSQL itself ends a statement that takes too long. One that never answers, because its machine or
 // process stands still, must not keep its connection: cut, the query fails and the pool drops it.
-function cutWhenSilent(connection: Client, limitMs: number): void {
+function guard(connection: Client, limitMs: number, onAnswer: KnexOptions['onAnswer']): void {
   const query = connection.query.bind(connection) as Query;
   const guarded: Query = (config, done) => {
     let isDone = false;
     const cut = () => isDone || connection.connection.stream.destroy();
-    // An answer that arrived while this process was busy is read before the cut.
     const timer = setTimeout(() => setImmediate(cut), limitMs);
     query(config, (error, result) => {
       isDone = true;
       clearTimeout(timer);
+      if (!error || error instanceof DatabaseError) onAnswer?.();
       done(error, result);
     });
   };
   Object.assign(connection, { query: guarded });
-}
-
-// The work itself is bounded by its own limits and goes on; its caller is not kept waiting.
-async function inTime<T>(work: Promise<T>, limitMs: number): Promise<T> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => {
-    setImmediate(() => reject(new WrennError('DATABASE_UNAVAILABLE', 'the database did not answer in time')));
-  }, limitMs);
-  try {
-    return await Promise.race([work, late]);
-  } catch (error) {
-    throw toWrennError(error);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 // SQLSTATE classes and codes that mean: not now. 42P01 is a database that is not migrated yet.

@@ -22,6 +22,7 @@ export const destroyLimitMs = 60_000;
 
 export class DestroySandbox {
   readonly #parts: DestroySandboxParts;
+  readonly #closing = new AbortController();
   readonly #releases = new Map<SandboxId, Promise<Sandbox>>();
 
   constructor(parts: DestroySandboxParts) {
@@ -57,13 +58,18 @@ export class DestroySandbox {
     return release;
   }
 
+  // Gives up releases in progress; the next life takes them up again.
+  close(): void {
+    this.#closing.abort();
+  }
+
   async #release(claimed: Sandbox): Promise<Sandbox> {
     const { sandboxes, hosts, vms, operations } = this.#parts;
     await operations.interrupt(claimed.id);
     const operation = operations.begin(claimed.id);
     try {
       const host = claimed.hostId === undefined ? undefined : await hosts.find(claimed.hostId);
-      if (host) await vms.destroy(host.address, claimed.id, inMs(destroyLimitMs));
+      if (host) await vms.destroy(host.address, claimed.id, inMs(destroyLimitMs, this.#closing.signal));
       const destroyed = await sandboxes.move(claimed, { to: 'destroyed', reason: 'RELEASED' });
       if (destroyed) return destroyed;
       const now = await sandboxes.find(claimed.id);

@@ -11,8 +11,8 @@ export interface Watch {
   // 'now': what is committed from now on.
   readonly after: bigint | 'now';
   readonly signal: AbortSignal;
-  // Called once the position is fixed: whatever is committed from then on will be given.
-  readonly onPosition: () => void;
+  // Called once the position is fixed: whatever is committed behind it will be given.
+  readonly onPosition: (position: bigint) => void;
 }
 
 const pageSize = 256;
@@ -32,7 +32,7 @@ export class EventFeed {
     const subscription = this.#bell.subscribe(sandboxId);
     try {
       let position = after === 'now' ? await this.#events.newestSequence() : after;
-      onPosition();
+      onPosition(position);
       while (!until.aborted) {
         const page = await this.#events.read(position, sandboxId, pageSize);
         for (const event of page) {

@@ -3,9 +3,9 @@ import type { OutboundCall } from '@wrenn/kit/deadlines';
 import type { SandboxId } from '@wrenn/kit/ids';
 
 import type { CreateSpec } from './create-request.ts';
-import type { Host, HostLoad } from './host.ts';
+import type { Host, HostLoad, HostReport } from './host.ts';
 import type { SandboxState } from './sandbox-state.ts';
-import type { Sandbox, SandboxEvent } from './sandbox.ts';
+import type { Sandbox, SandboxEvent, Template } from './sandbox.ts';
 
 // One change of state with its event.
 export interface Move {
@@ -46,7 +46,16 @@ export interface SandboxStore {
   move(seen: Sandbox, move: Move): Promise<Sandbox | undefined>;
 }
 
+export interface TemplateStore {
+  put(template: Template): Promise<void>;
+  // By name.
+  list(): Promise<Template[]>;
+  // Throws TEMPLATE_NOT_FOUND.
+  require(name: string): Promise<Template>;
+}
+
 export interface HostStore {
+  report(report: HostReport): Promise<void>;
   find(id: string): Promise<Host | undefined>;
   list(): Promise<HostLoad[]>;
 }

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '@wrenn/cli/embedded-postgres';
 import { openLog } from '@wrenn/kit/log';
+import { eventually } from '@wrenn/kit/testkit/eventually';
 import { tempDir } from '@wrenn/kit/testkit/temp-dir';
 import { Client } from 'pg';
 
@@ -50,9 +51,10 @@ async function startOwn(programsDir: string | undefined): Promise<OwnDatabaseSer
   const dir = await tempDir();
   await chmod(dir.path, 0o755);
   const options = { dataDir: dir.path, log: openLog('postgres', 'silent'), ...(programsDir && { programsDir }) };
+  const cluster = join(dir.path, 'cluster');
   let server: EmbeddedPostgres = await startEmbeddedPostgres(options);
   const signalAll = async (name: NodeJS.Signals) => {
-    for (const pid of await processesIn(join(dir.path, 'cluster'))) process.kill(pid, name);
+    for (const pid of await processesIn(cluster)) process.kill(pid, name);
   };
   return {
     newDatabase: () => newDatabase(server.url),
@@ -60,7 +62,8 @@ async function startOwn(programsDir: string | undefined): Promise<OwnDatabaseSer
     thaw: () => signalAll('SIGCONT'),
     async kill() {
       process.kill(server.pid, 'SIGKILL');
-      await server.exited;
+      // Its children notice and follow.
+      await eventually('all of it is gone', async () => (await processesIn(cluster)).length === 0);
     },
     async start() {
       server = await startEmbeddedPostgres(options);

@@ -18,6 +18,8 @@ export interface TestHost {
   readonly vms: Map<string, TestVm>;
   readonly created: CreateVmRequest[];
   readonly destroyed: string[];
+  // How often it was asked what it runs.
+  listings(): number;
   // Runs while a VM is being made or removed; throws to fail it.
   whileCreating: (id: string, signal: AbortSignal) => Promise<void>;
   whileDestroying: (id: string, signal: AbortSignal) => Promise<void>;
@@ -28,12 +30,14 @@ export async function startTestHost(id: string): Promise<TestHost> {
   const dir = await tempDir();
   const server = new RpcServer({ log: openLog('test', 'silent'), drainMs: 100 });
   const address = `unix:${join(dir.path, 'host.sock')}`;
+  let listings = 0;
   const host: TestHost = {
     id,
     address,
     vms: new Map(),
     created: [],
     destroyed: [],
+    listings: () => listings,
     whileCreating: async () => {},
     whileDestroying: async () => {},
     async close() {
@@ -66,6 +70,7 @@ export async function startTestHost(id: string): Promise<TestHost> {
       return {};
     },
     async listVms() {
+      listings += 1;
       return { vms: [...host.vms].map(([sandboxId, vm]) => ({ sandboxId, ...vm })) };
     },
   });
