@@ -53,6 +53,12 @@ test('services import no tools, the kit no service', () => {
   expect(rules('services/kit/src/lanes.ts', '@wrenn/gateway/x', '../../gateway/src/config.ts')).toHaveLength(2);
 });
 
+test('only tests of services start the embedded database', () => {
+  expect(rules('services/scheduler/test/support/servers.ts', '@wrenn/cli/embedded-postgres')).toEqual([]);
+  expect(rules('services/scheduler/src/main.ts', '@wrenn/cli/embedded-postgres')).toHaveLength(1);
+  expect(rules('services/scheduler/test/support/servers.ts', '@wrenn/cli/mesh')).toHaveLength(1);
+});
+
 test('every form of import is seen', () => {
   const forms = [
     `import type { A } from '../server.ts';`,
