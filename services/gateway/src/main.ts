@@ -4,8 +4,9 @@ import { RpcServer } from '@wrenn/kit/rpc-server';
 import { Shutdown, runService } from '@wrenn/kit/shutdown';
 import { startTelemetry } from '@wrenn/kit/telemetry/start';
 
-import { HostPeers } from './adapters/host-peers.ts';
-import { Peer } from './adapters/peer.ts';
+import { HostLanes } from './adapters/host-lanes.ts';
+import { LanePeer } from './adapters/lane-peer.ts';
+import { sandboxResolver } from './adapters/sandbox-resolver.ts';
 import { gatewayShape } from './config.ts';
 import { deadlinesMs } from './domain/deadlines.ts';
 import { RouteCache } from './domain/route-cache.ts';
@@ -17,11 +18,11 @@ await runService(async () => {
   const log = openLog('gateway', config.logLevel);
   const stop = new Shutdown(log);
   stop.own('telemetry', startTelemetry('gateway', process.env.OTEL_EXPORTER_OTLP_ENDPOINT));
-  const scheduler = stop.own('scheduler lane', new Peer(config.scheduler, 'scheduler', 'control'));
-  const hosts = stop.own('host lanes', new HostPeers(60_000));
+  const scheduler = stop.own('scheduler lane', new LanePeer(config.scheduler, 'scheduler', 'control'));
+  const hosts = stop.own('host lanes', new HostLanes(60_000));
   const routes = new RouteCache({ capacity: 10_000, freshMs: 30_000, nowMs: () => performance.now() });
   const rpc = new RpcServer({ log, deadlinesMs });
-  addGatewayServices(rpc, { scheduler, hosts, router: new SandboxRouter(routes) });
+  addGatewayServices(rpc, { scheduler, hosts, resolve: sandboxResolver(scheduler), router: new SandboxRouter(routes) });
   await rpc.listen(config.listen);
   stop.own('rpc server', rpc);
   rpc.ready();

@@ -3,23 +3,19 @@
 import type { DescMethod, DescService, Message } from '@bufbuild/protobuf';
 import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2';
 import { within } from '@wrenn/kit/deadlines';
-import { WrennError, hasReason } from '@wrenn/kit/errors';
+import { WrennError } from '@wrenn/kit/errors';
 import type { Call, RpcHandlers, RpcServer } from '@wrenn/kit/rpc-server';
 import { requireSandboxId } from '@wrenn/kit/validate';
-import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 import { HostService } from '@wrenn/proto/wrenn/v1/host';
 import { LogService } from '@wrenn/proto/wrenn/v1/log';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
 
-import type { HostPeers } from './adapters/host-peers.ts';
-import type { Peer } from './adapters/peer.ts';
+import type { HostPeers, Peer, ResolveSandbox } from './domain/peers.ts';
 import type { SandboxRouter } from './domain/sandbox-router.ts';
 
 type Forward = (method: DescMethod, request: Message, call: Call) => AsyncIterable<Message>;
 
-// Long enough for a busy scheduler, short enough to leave a call time to fail cleanly.
-const resolveMs = 5000;
 // Methods that may run twice without harm.
 const idempotent: ReadonlySet<DescMethod> = new Set([
   ProcessService.method.connect,
@@ -31,6 +27,7 @@ const idempotent: ReadonlySet<DescMethod> = new Set([
 export interface GatewayParts {
   readonly scheduler: Peer;
   readonly hosts: HostPeers;
+  readonly resolve: ResolveSandbox;
   readonly router: SandboxRouter;
 }
 
@@ -64,21 +61,13 @@ function toScheduler({ scheduler }: GatewayParts): Forward {
   };
 }
 
-function toSandboxHost({ scheduler, hosts, router }: GatewayParts): Forward {
-  const resolver = scheduler.client(SchedulerService);
+function toSandboxHost({ hosts, resolve, router }: GatewayParts): Forward {
   return (method, request, call) => {
     const sandboxId = sandboxIdOf(request);
     return router.run<Message>({
       sandboxId,
       isIdempotent: idempotent.has(method),
-      resolve: async () => {
-        try {
-          return (await resolver.resolveSandbox({ sandboxId }, within(call, resolveMs))).hostAddress;
-        } catch (error) {
-          if (!hasReason(error, 'DEADLINE_EXCEEDED') || Date.now() >= call.deadlineAtMs) throw error;
-          throw new WrennError('SERVICE_UNAVAILABLE', 'scheduler did not answer in time', { cause: error });
-        }
-      },
+      resolve: () => resolve(sandboxId, call),
       attempt: async function* attempt(address) {
         using host = hosts.use(address);
         yield* host.peer.call(method, request, within(call, Infinity));

@@ -5,8 +5,9 @@ import { Lanes } from '@wrenn/kit/lanes';
 import { openLog } from '@wrenn/kit/log';
 import { type RpcHandlers, RpcServer } from '@wrenn/kit/rpc-server';
 
-import { HostPeers } from '../src/adapters/host-peers.ts';
-import { Peer } from '../src/adapters/peer.ts';
+import { HostLanes } from '../src/adapters/host-lanes.ts';
+import { LanePeer } from '../src/adapters/lane-peer.ts';
+import { sandboxResolver } from '../src/adapters/sandbox-resolver.ts';
 import { deadlinesMs } from '../src/domain/deadlines.ts';
 import { RouteCache } from '../src/domain/route-cache.ts';
 import { SandboxRouter } from '../src/domain/sandbox-router.ts';
@@ -40,16 +41,16 @@ function complete<S extends GenServiceMethods>(service: GenService<S>, given: Pa
 
 export interface TestGateway extends Listening {
   readonly lanes: Lanes;
-  readonly hosts: HostPeers;
+  readonly hosts: HostLanes;
 }
 
 // The gateway as main.ts wires it, over real gRPC in this process.
 export async function startGateway(schedulerAddress: string, idleMs = 60_000): Promise<TestGateway> {
-  const scheduler = new Peer(schedulerAddress, 'scheduler', 'control');
-  const hosts = new HostPeers(idleMs);
+  const scheduler = new LanePeer(schedulerAddress, 'scheduler', 'control');
+  const hosts = new HostLanes(idleMs);
   const routes = new RouteCache({ capacity: 100, freshMs: 30_000, nowMs: () => performance.now() });
   const rpc = new RpcServer({ log, deadlinesMs, drainMs: 100 });
-  addGatewayServices(rpc, { scheduler, hosts, router: new SandboxRouter(routes) });
+  addGatewayServices(rpc, { scheduler, hosts, resolve: sandboxResolver(scheduler), router: new SandboxRouter(routes) });
   const port = await rpc.listen('127.0.0.1:0');
   rpc.ready();
   const address = `127.0.0.1:${port}`;

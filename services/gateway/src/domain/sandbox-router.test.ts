@@ -8,7 +8,7 @@ import { SandboxRouter } from './sandbox-router.ts';
 class World {
   readonly attempts: string[] = [];
   readonly hosts = new Map<string, Reason | 'answers' | 'breaks'>([['a', 'answers']]);
-  home: string | Reason = 'a';
+  home = 'a'; // Or the reason why the scheduler cannot say.
   nowMs = 0;
   resolveCount = 0;
   readonly #router = new SandboxRouter(new RouteCache({ capacity: 10, freshMs: 1000, nowMs: () => this.nowMs }));

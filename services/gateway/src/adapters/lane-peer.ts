@@ -3,10 +3,12 @@ import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2
 import type { OutboundCall } from '@wrenn/kit/deadlines';
 import { type LaneName, Lanes } from '@wrenn/kit/lanes';
 
+import type { Peer } from '../domain/peers.ts';
+
 type AnyClient = Record<string, (request: Message, options: OutboundCall) => Promise<Message> | AsyncIterable<Message>>;
 
 // One lane to one service process, for calls of any method.
-export class Peer {
+export class LanePeer implements Peer {
   readonly #lanes: Lanes;
   readonly #lane: LaneName;
   readonly #clients = new Map<DescService, AnyClient>();
@@ -16,7 +18,6 @@ export class Peer {
     this.#lane = lane;
   }
 
-  // Yields the one answer of a unary method, or all of a stream as fast as they are taken.
   async *call(method: DescMethod, request: Message, options: OutboundCall): AsyncGenerator<Message, void, undefined> {
     const answer = this.#client(method.parent)[method.localName]?.(request, options);
     if (answer instanceof Promise) yield await answer;

@@ -1,12 +1,12 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 
-import { HostPeers } from './host-peers.ts';
+import { HostLanes } from './host-lanes.ts';
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
 test('a lane stays while any call uses it and goes once it has been idle for its time', () => {
-  const hosts = new HostPeers(1000);
+  const hosts = new HostLanes(1000);
   const [long, short] = [hosts.use('127.0.0.1:1'), hosts.use('127.0.0.1:1')];
   expect(short.peer).toBe(long.peer);
   short[Symbol.dispose]();
@@ -20,7 +20,7 @@ test('a lane stays while any call uses it and goes once it has been idle for its
 });
 
 test('a call within the idle time keeps the lane, a later one gets a new lane', () => {
-  const hosts = new HostPeers(1000);
+  const hosts = new HostLanes(1000);
   const first = hosts.use('127.0.0.1:1');
   first[Symbol.dispose]();
   vi.advanceTimersByTime(999);
@@ -37,7 +37,7 @@ test('a call within the idle time keeps the lane, a later one gets a new lane', 
 });
 
 test('after closing, a call that ends late arms no timer', () => {
-  const hosts = new HostPeers(1000);
+  const hosts = new HostLanes(1000);
   const use = hosts.use('127.0.0.1:1');
   hosts.close();
   use[Symbol.dispose]();

@@ -1,17 +1,14 @@
-import { Peer } from './peer.ts';
+import type { HostPeers, PeerUse } from '../domain/peers.ts';
+import { LanePeer } from './lane-peer.ts';
 
 interface Entry {
-  readonly peer: Peer;
+  readonly peer: LanePeer;
   callCount: number;
   idle: NodeJS.Timeout | undefined;
 }
 
-export interface PeerUse extends Disposable {
-  readonly peer: Peer;
-}
-
 // One interactive lane per host, shared by all calls to it and closed once it has been unused for a while.
-export class HostPeers {
+export class HostLanes implements HostPeers {
   readonly #idleMs: number;
   readonly #entries = new Map<string, Entry>();
 
@@ -21,7 +18,7 @@ export class HostPeers {
 
   use(address: string): PeerUse {
     const entry = this.#entries.get(address) ?? {
-      peer: new Peer(address, 'vm-runtime', 'interactive'),
+      peer: new LanePeer(address, 'vm-runtime', 'interactive'),
       callCount: 0,
       idle: undefined,
     };

@@ -1,0 +1,35 @@
+import { once } from 'node:events';
+
+import { newSandboxId } from '@wrenn/kit/ids';
+import type { Call } from '@wrenn/kit/rpc-server';
+import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
+import { expect, test } from 'vitest';
+
+import { LanePeer } from '../src/adapters/lane-peer.ts';
+import { sandboxResolver } from '../src/adapters/sandbox-resolver.ts';
+import { serveTcp } from './mesh-fixture.ts';
+
+const patient = () => ({ signal: new AbortController().signal, deadlineAtMs: Date.now() + 10_000 });
+const hang = async (_request: unknown, { signal }: Call) => {
+  await once(signal, 'abort');
+  return {};
+};
+
+test('a scheduler that hangs is unavailable long before the caller runs out of time', async () => {
+  await using server = await serveTcp((serve) => serve(SchedulerService, { resolveSandbox: hang }));
+  const scheduler = new LanePeer(server.address, 'scheduler', 'control');
+  await expect(sandboxResolver(scheduler, 100)(newSandboxId(), patient())).rejects.toMatchObject({
+    reason: 'SERVICE_UNAVAILABLE',
+  });
+  scheduler.close();
+});
+
+test('a caller who has run out of time is told so', async () => {
+  await using server = await serveTcp((serve) => serve(SchedulerService, { resolveSandbox: hang }));
+  const scheduler = new LanePeer(server.address, 'scheduler', 'control');
+  const hurried = { ...patient(), deadlineAtMs: Date.now() + 100 };
+  await expect(sandboxResolver(scheduler)(newSandboxId(), hurried)).rejects.toMatchObject({
+    reason: 'DEADLINE_EXCEEDED',
+  });
+  scheduler.close();
+});
