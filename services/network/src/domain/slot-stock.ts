@@ -87,7 +87,7 @@ export class SlotStock {
     this.#release(slot);
   }
 
-  // Retires what a former life left behind, a few slots at a time.
+  // Retires slots that nobody holds, a few at a time. What fails is logged and tried again.
   async sweep(slots: readonly Slot[]): Promise<void> {
     for (let start = 0; start < slots.length; start += atOnce) {
       await Promise.allSettled(slots.slice(start, start + atOnce).map((slot) => this.retire(slot)));
@@ -104,9 +104,7 @@ export class SlotStock {
     this.#closing.abort();
     for (const waiter of this.#waiters.splice(0)) waiter.reject(stopping());
     while (this.#work.size > 0) await Promise.all(this.#work);
-    const removals = await Promise.allSettled(this.#ready.splice(0).map((slot) => this.#options.networks.remove(slot)));
-    const failures = removals.filter((removal) => removal.status === 'rejected').map(({ reason }) => reason as unknown);
-    if (failures.length > 0) throw new AggregateError(failures, 'some slots could not be removed');
+    await this.sweep(this.#ready.splice(0));
   }
 
   // Starting programs holds up the event loop: the answer with the taken slot goes first.
