@@ -3,7 +3,8 @@
 // is waited for: what counts is the time since it last answered anything.
 import type { Log } from '@wrenn/kit/log';
 import { WrennError, messageOf } from '@wrenn/kit/errors';
-import { type Knex, knex } from 'knex';
+// Node finds no named export in this CommonJS package (vitest does): take it from the default one.
+import knexPackage, { type Knex } from 'knex';
 import { type Client, DatabaseError } from 'pg';
 
 // For connecting, and for one statement.
@@ -77,7 +78,7 @@ export interface KnexOptions {
 }
 
 export function openKnex({ url, log, statementLimitMs, maxConnections: max, onAnswer }: KnexOptions): Knex {
-  return knex({
+  return knexPackage.knex({
     client: 'pg',
     // Saves a query on each new connection; nothing we do depends on it.
     version: '15',
