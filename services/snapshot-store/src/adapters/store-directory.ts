@@ -57,9 +57,9 @@ export class StoreDirectory {
     return path;
   }
 
-  // What is in `staged` must be durable already. Fails with ENOTEMPTY when the name is taken.
+  // What is in `staged`, names included, must be durable already: its manifest, written durably, comes
+  // last. Fails with ENOTEMPTY when the name is taken.
   async publish(staged: string, path: string): Promise<void> {
-    await syncDirectory(staged);
     await rename(staged, path);
     await syncDirectory(dirname(path));
   }
