@@ -202,9 +202,11 @@ impl Prepared {
         let at = |step: Step| move |errno: Errno| (step, errno);
         // SAFETY: as for `run`; pointers are to live, null-terminated memory.
         unsafe {
-            // The agent ignores SIGPIPE and handles SIGCHLD; exec would pass "ignored" on.
-            for signal in 1..32 {
-                libc::signal(signal, libc::SIG_DFL);
+            // The agent ignores SIGPIPE and may have been started with others ignored; exec would pass that on.
+            // By the raw call, since glibc hides two of the signals.
+            let default = [0u64; 4];
+            for signal in 1..=64 {
+                libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null::<u64>(), 8);
             }
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&mut none);

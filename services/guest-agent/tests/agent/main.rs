@@ -1,0 +1,13 @@
+//! The agent as its clients see it: the real binary on loopback, spoken to in its protocols.
+// A test that cannot go on fails by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod ends;
+mod filesystem;
+mod identity;
+mod input;
+mod output;
+mod refusals;
+mod support;
+mod watching;
+mod wire;
