@@ -233,3 +233,13 @@ test('a stream that sends its header is known to have begun before its first mes
   for await (const _ of client.start({}, { ...inMs(5000), onHeader: () => begun.resolve() })) count++;
   expect(count).toBe(1);
 });
+
+test('a unix socket lets nobody but our own user connect, and its directory is made', async () => {
+  await using dir = await tempDir();
+  const path = join(dir.path, 'new', 'dirs', 'rpc.sock');
+  const server = new RpcServer({ log });
+  server.add(LogService, { readConsole: async () => ({}) });
+  await server.listen(`unix:${path}`);
+  expect((await stat(path)).mode & 0o777).toBe(0o600);
+  await server.close();
+});

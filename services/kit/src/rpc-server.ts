@@ -1,7 +1,8 @@
 // A gRPC server with what every service owes its callers: typed errors, deadlines, limits, health,
 // reflection, spans, and an end that lets running calls finish.
-import { rmSync, statSync } from 'node:fs';
+import { chmodSync, mkdirSync, rmSync, statSync } from 'node:fs';
 import { connect } from 'node:net';
+import { dirname } from 'node:path';
 
 import type { ChannelOptions } from '@grpc/grpc-js';
 import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2';
@@ -69,14 +70,20 @@ export class RpcServer {
     this.#health.set(service.typeName, 'NOT_SERVING');
   }
 
-  // Binds `host:port` or `unix:/path` and returns the port (0 for a unix socket).
+  // Binds `host:port` or `unix:/path` and returns the port (0 for a unix socket). A unix socket is for
+  // our own user alone; its directory is made where it is missing.
   async listen(address: string): Promise<number> {
     this.add(this.#health.service, this.#health.handlers());
     for (const { service, handlers } of reflectionServices(this.#services)) {
       this.#server.add(rpcDefinition(service), handlers as never);
     }
-    if (address.startsWith('unix:')) await removeStaleSocket(address.slice('unix:'.length));
+    const path = address.startsWith('unix:') ? address.slice('unix:'.length) : undefined;
+    if (path) {
+      mkdirSync(dirname(path), { recursive: true });
+      await removeStaleSocket(path);
+    }
     const port = await this.#server.listen(address);
+    if (path) chmodSync(path, 0o600);
     this.#options.log.info({ address, port }, 'listening');
     return port;
   }

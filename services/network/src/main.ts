@@ -13,7 +13,6 @@ import { NetworkService } from '@wrenn/proto/wrenn/network/v1/network';
 import { claimSlots } from './adapters/claim.ts';
 import { Host } from './adapters/host.ts';
 import { LeaseFile } from './adapters/lease-file.ts';
-import { listenPrivately } from './adapters/private-listen.ts';
 import { KernelSlotNetworks } from './adapters/slot-networks.ts';
 import { readNetworkConfig } from './config.ts';
 import { planRecovery } from './domain/recovery.ts';
@@ -55,7 +54,7 @@ await runService(async () => {
   await stock.sweep(recovery.stale);
   await leases.record();
   stock.add(recovery.free);
-  await listenPrivately(rpc, config.listen);
+  await rpc.listen(config.listen);
   rpc.ready();
   await stop.onSignal();
 });

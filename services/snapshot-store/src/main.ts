@@ -1,6 +1,3 @@
-import { chmodSync, mkdirSync } from 'node:fs';
-import { dirname } from 'node:path';
-
 import { systemClock } from '@wrenn/kit/clock';
 import { readConfig } from '@wrenn/kit/config';
 import { openLog } from '@wrenn/kit/log';
@@ -32,16 +29,8 @@ await runService(async () => {
   await store.open();
   const rpc = new RpcServer({ log, deadlinesMs: { 'SnapshotStoreService/ImportImage': 600_000 } });
   rpc.add(SnapshotStoreService, snapshotStoreHandlers(store));
-  await listenPrivately(rpc, config.listen);
+  await rpc.listen(config.listen);
   stop.own('rpc server', rpc);
   rpc.ready();
   await stop.onSignal();
 });
-
-// Only our own user may connect: under the umask above nobody else could even before the chmod.
-async function listenPrivately(rpc: RpcServer, address: string): Promise<void> {
-  const path = address.startsWith('unix:') ? address.slice('unix:'.length) : undefined;
-  if (path) mkdirSync(dirname(path), { recursive: true });
-  await rpc.listen(address);
-  if (path) chmodSync(path, 0o600);
-}
