@@ -47,12 +47,15 @@ async function startedIn(dir: string, databaseUrl: string) {
   const child = run({ WRENN_LISTEN: address, WRENN_DATABASE_URL_FILE: join(dir, 'database-url') });
   const lanes = new Lanes(address, 'scheduler');
   const health = lanes.client('control', Health);
-  const isServing = async () => (await health.check({}, soon())).status === Serving.SERVING;
+  const status = async () => {
+    if (child.exitCode !== null) throw new Error(`it ended: ${child.output}`);
+    return (await health.check({}, soon())).status;
+  };
   return {
     child,
     lanes,
-    health,
-    isServing,
+    status,
+    isServing: async () => (await status()) === Serving.SERVING,
     sandboxes: lanes.client('control', SandboxService),
     inside: lanes.client('control', SchedulerService),
     async [Symbol.asyncDispose]() {
@@ -96,9 +99,7 @@ test('waits for its database, says NOT_SERVING meanwhile, and ends cleanly on SI
   const url = await database.newDatabase();
   await database.kill();
   await using scheduler = await startedIn(dir.path, url);
-  const check = () => scheduler.health.check({}, soon());
-  const early = await eventually('it answers', check);
-  expect(early.status).toBe(Serving.NOT_SERVING);
+  expect(await eventually('it answers', scheduler.status)).toBe(Serving.NOT_SERVING);
   await database.start();
   await eventually('it serves', scheduler.isServing);
   scheduler.child.kill('SIGTERM');

@@ -71,6 +71,22 @@ describe.each(databaseServers)('on $name', ({ startServer }) => {
     expect((await mesh.get(kept.id)).state).toBe(SandboxState.RUNNING);
   });
 
+  test('believes a host that once forgets a VM and then knows it again', async () => {
+    await using mesh = await startTestMesh(database);
+    const host = await mesh.addHost('h1');
+    const { id } = await mesh.create();
+    const vm = present(host.vms.get(id));
+    let isForgotten = false;
+    host.beforeListing = () => {
+      isForgotten = !isForgotten;
+      if (isForgotten) host.vms.delete(id);
+      else host.vms.set(id, vm);
+    };
+    await untilReconciledTwice(host);
+    await untilReconciledTwice(host);
+    expect((await mesh.get(id)).state).toBe(SandboxState.RUNNING);
+  });
+
   test('moves a sandbox to error with the reason its VM died of, and has the rest removed', async () => {
     await using mesh = await startTestMesh(database);
     const host = await mesh.addHost('h1');

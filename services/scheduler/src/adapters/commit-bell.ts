@@ -86,7 +86,7 @@ export class CommitBell implements Bell {
       await client.query(`listen ${eventChannel}`);
       this.#ring(undefined);
       // Notices a connection that is dead without having been closed.
-      probe = setInterval(() => client.query('select 1').catch(end), probeEveryMs);
+      probe = setInterval(() => void client.query('select 1').catch(end), probeEveryMs);
       return await ended;
     } catch (error) {
       return error;

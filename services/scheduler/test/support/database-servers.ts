@@ -68,9 +68,10 @@ async function startOwn(programsDir: string | undefined): Promise<OwnDatabaseSer
     async start() {
       server = await startEmbeddedPostgres(options);
     },
+    // Nobody needs the data any more, so it is not written out.
     async close() {
-      await signalAll('SIGCONT');
-      await server.close();
+      await signalAll('SIGKILL');
+      await server.exited;
       await dir[Symbol.asyncDispose]();
     },
   };

@@ -23,6 +23,7 @@ export interface TestHost {
   // Runs while a VM is being made or removed; throws to fail it.
   whileCreating: (id: string, signal: AbortSignal) => Promise<void>;
   whileDestroying: (id: string, signal: AbortSignal) => Promise<void>;
+  beforeListing: () => void;
   close(): Promise<void>;
 }
 
@@ -40,6 +41,7 @@ export async function startTestHost(id: string): Promise<TestHost> {
     listings: () => listings,
     whileCreating: async () => {},
     whileDestroying: async () => {},
+    beforeListing: () => {},
     async close() {
       await server.close();
       await dir[Symbol.asyncDispose]();
@@ -63,13 +65,14 @@ export async function startTestHost(id: string): Promise<TestHost> {
       const timings = [{ stage: 'boot', startedAfter: { nanos: 1_000_000 }, duration: { nanos: 5_000_000 } }];
       return { vm: { sandboxId, state: vm.state, guestAddress: '10.11.0.1' }, timings };
     },
-    async destroyVm({ sandboxId = '' }, { signal }) {
+    async destroyVm({ sandboxId }, { signal }) {
       host.destroyed.push(sandboxId);
       await host.whileDestroying(sandboxId, signal);
       host.vms.delete(sandboxId);
       return {};
     },
     async listVms() {
+      host.beforeListing();
       listings += 1;
       return { vms: [...host.vms].map(([sandboxId, vm]) => ({ sandboxId, ...vm })) };
     },
