@@ -7,6 +7,8 @@ import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BatchSpanProcessor, TracerProvider, type SpanProcessor } from '@opentelemetry/sdk-trace';
 
+const closeLimitMs = 2000;
+
 export interface Telemetry {
   close(): Promise<void>;
 }
@@ -25,5 +27,18 @@ export function registerTracing(service: string, processor: SpanProcessor): Tele
   context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
   propagation.setGlobalPropagator(new W3CTraceContextPropagator());
   trace.setGlobalTracerProvider(provider);
-  return { close: () => provider.shutdown() };
+  return { close: () => withinLimit(provider.shutdown()) };
+}
+
+// The exporter tries a collector that does not answer for 10 s; no service stops later for its sake.
+async function withinLimit(flushed: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error('the last spans could not be exported')), closeLimitMs);
+  });
+  try {
+    await Promise.race([flushed, limit]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
