@@ -181,3 +181,33 @@ test('output is not taken faster than it is read', async () => {
   clearInterval(drain);
   expect(written).toBe(2000);
 });
+
+test('a command whose reader has left is told by the signal it would get locally', async () => {
+  const signals: number[] = [];
+  const piped = Promise.withResolvers<void>();
+  await using server = await serveForTest(
+    ProcessService,
+    handlersWith(
+      async function* () {
+        yield started;
+        yield stdout(Buffer.from('unread'));
+        await piped.promise;
+        yield exited(141);
+      },
+      {
+        signal: async ({ signal }) => {
+          signals.push(signal);
+          piped.resolve();
+          return {};
+        },
+      },
+    ),
+  );
+  using client = new MeshClient(server.address);
+  const gone = new PassThrough();
+  gone.on('error', () => undefined);
+  gone.destroy();
+  const streams = { stdin: undefined, stdout: gone, stderr: new PassThrough() };
+  expect((await new ExecSession(client, 'cl-1').run(spec, streams)).exitCode).toBe(141);
+  expect(signals).toEqual([13]);
+});

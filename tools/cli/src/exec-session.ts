@@ -117,13 +117,9 @@ export class ExecSession {
   }
 
   async #deliver(stream: Writable, bytes: Uint8Array): Promise<void> {
-    if (stream.destroyed || stream.errored) {
-      // Nobody reads any more, as in `wrenn exec … | head`: the command learns it as it would locally.
-      await this.signal(signals.pipe);
-      return;
-    }
-    // Resolves too when the reader leaves; the next bytes find the stream errored.
-    await new Promise<void>((resolve) => stream.write(bytes, () => resolve()));
+    const failure = await new Promise<Error | null | undefined>((resolve) => stream.write(bytes, resolve));
+    // Nobody reads any more, as in `wrenn exec … | head`: the command learns it as it would locally.
+    if (failure) await this.signal(signals.pipe);
   }
 
   #target() {

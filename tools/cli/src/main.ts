@@ -26,7 +26,7 @@ const commands = [
 process.exit(await runCli(process.argv, process.env));
 
 async function runCli(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
-  // A reader that leaves (`wrenn ls | head -1`) is no failure of ours; writers look at `errored`.
+  // A reader that leaves (`wrenn ls | head -1`) is no failure of ours; who must know is told by its write.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   let config: CliConfig | undefined;
   let exitCode: number = exitCodes.ok;

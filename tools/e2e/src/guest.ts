@@ -48,6 +48,12 @@ export class Guest {
     return out.trimEnd();
   }
 
+  // How many processes inside have such a command line.
+  async count(commandLine: string): Promise<number> {
+    const { out } = await this.exec('ps', ['-o', 'args']);
+    return out.split('\n').filter((line) => line.trim() === commandLine).length;
+  }
+
   async get(): Promise<Sandbox> {
     const { sandbox } = await this.#mesh.client.sandboxes.get({ sandboxId: this.id }, inMs(10_000));
     if (!sandbox) throw new Error(`${this.id}: an answer without a sandbox`);

@@ -88,7 +88,7 @@ describe('exec', () => {
     await new Promise((resolve) => child.stdout?.once('data', resolve));
     child.stdout?.destroy();
     expect((await result).code).toBe(141);
-    await eventually('it is gone', async () => (await guest.sh('pgrep -f reader-gon[e] | wc -l')) === '0');
+    await eventually('it is gone', async () => (await guest.count('yes reader-gone')) === 0);
   });
 });
 

@@ -50,7 +50,7 @@ describe('a VMM that is killed', () => {
     const guest = await mesh.now.create();
     const call = guest.exec('sleep', ['60']);
     const reason = reasonOf(call);
-    await eventually('it runs', async () => (await guest.sh('pgrep sleep | wc -l')) === '1');
+    await eventually('it runs', async () => (await guest.count('sleep 60')) === 1);
     process.kill(guest.vmm()!.pid, 'SIGKILL');
     const killedAtMs = Date.now();
     expect(['VMM_DIED', 'AGENT_UNREACHABLE', 'SANDBOX_NOT_RUNNING']).toContain(await reason);

@@ -82,7 +82,10 @@ describe('grpcurl', () => {
 });
 
 test('a grpc-js client made from the .proto files at run time creates a sandbox and streams a command', async () => {
-  const definition = loadSync(['wrenn/v1/sandbox.proto', 'wrenn/v1/process.proto'], { includeDirs: [protoDir] });
+  const definition = loadSync(['wrenn/v1/sandbox.proto', 'wrenn/v1/process.proto'], {
+    includeDirs: [protoDir],
+    defaults: true,
+  });
   const loaded = loadPackageDefinition(definition) as unknown as LoadedPackage;
   const at = mesh.now.mesh.addresses.gateway;
   const sandboxes = new loaded.wrenn.v1.SandboxService(at, credentials.createInsecure());
@@ -92,7 +95,7 @@ test('a grpc-js client made from the .proto files at run time creates a sandbox 
   const output: string[] = [];
   let exitCode = -1;
   for await (const { event } of processes.Start(request)) {
-    if (event.stdout) output.push(event.stdout.toString());
+    if (event.stdout?.length) output.push(event.stdout.toString());
     if (event.exited) exitCode = event.exited.exitCode;
   }
   expect({ output: output.join(''), exitCode }).toEqual({ output: 'one\ntwo\n', exitCode: 0 });
@@ -139,7 +142,7 @@ interface DynamicClient {
   close(): void;
 }
 interface StreamedEvent {
-  readonly event: { readonly stdout?: Buffer; readonly exited?: { readonly exitCode: number } };
+  readonly event: { readonly stdout?: Buffer; readonly exited?: { readonly exitCode: number } | null };
 }
 type ClientClass<T> = new (address: string, creds: ReturnType<typeof credentials.createInsecure>) => T;
 interface LoadedPackage {

@@ -75,12 +75,11 @@ describe('Exec', () => {
 
   test('kills the whole group at its timeout and still returns the output so far', async () => {
     const script = 'sleep 4321 & echo before; wait';
-    const result = await guest.exec('/bin/sh', ['-c', script], { timeoutMs: 1000 });
+    const call = guest.exec('/bin/sh', ['-c', script], { timeoutMs: 3000 });
+    await eventually('its child runs', async () => (await guest.count('sleep 4321')) === 1);
+    const result = await call;
     expect(result).toMatchObject({ isTimedOut: true, out: 'before\n', exitCode: 137, signal: 9 });
-    await eventually(
-      'no process of the group is left',
-      async () => (await guest.sh('pgrep -f "sleep 432[1]" | wc -l')) === '0',
-    );
+    await eventually('no process of the group is left', async () => (await guest.count('sleep 4321')) === 0);
   });
 
   test('gives a command without stdin an end of file at once', async () => {
@@ -91,10 +90,10 @@ describe('Exec', () => {
     const leave = new AbortController();
     const request = { sandboxId: guest.id, process: { command: 'sleep', args: ['5432'] } };
     const call = processes().exec(request, inMs(30_000, leave.signal));
-    await eventually('it runs', async () => (await guest.sh('pgrep -f "sleep 543[2]" | wc -l')) === '1');
+    await eventually('it runs', async () => (await guest.count('sleep 5432')) === 1);
     leave.abort();
     expect(await reasonOf(call)).toBe('CANCELLED');
-    await eventually('it is gone', async () => (await guest.sh('pgrep -f "sleep 543[2]" | wc -l')) === '0');
+    await eventually('it is gone', async () => (await guest.count('sleep 5432')) === 0);
   });
 
   test('runs many commands at once', async () => {
@@ -128,7 +127,7 @@ describe('Start', () => {
       'the writer stands still',
       async () => {
         const before = seen;
-        seen = await guest.sh("cat /proc/$(pgrep -o head)/io 2>/dev/null | awk '/^wchar/ { print $2 }'");
+        seen = await guest.sh("awk '/^wchar/ { print $2 }' /proc/$(pidof head)/io");
         for (let turn = 0; turn < 1000; turn++) await setImmediate();
         return seen !== '' && seen === before;
       },
@@ -198,16 +197,16 @@ describe('a running process', () => {
     const { pid, rest } = await started(
       processes().start({ sandboxId: guest.id, process: shell('sleep 8765 & sleep 8765 & wait') }),
     );
-    await eventually('both run', async () => (await guest.sh('pgrep -f "sleep 876[5]" | wc -l')) >= '2');
+    await eventually('both run', async () => (await guest.count('sleep 8765')) === 2);
     await processes().signal({ sandboxId: guest.id, process: pidOf(pid), signal: 9 }, inMs(10_000));
     expect(await collect(rest)).toMatchObject({ exitCode: 137, signal: 9 });
-    await eventually('none is left', async () => (await guest.sh('pgrep -f "sleep 876[5]" | wc -l')) === '0');
+    await eventually('none is left', async () => (await guest.count('sleep 8765')) === 0);
   });
 
   test('refuses a tag that is taken', async () => {
     const request = { sandboxId: guest.id, process: { command: 'sleep', args: ['99'] }, tag: 'taken' };
     const { pid, rest } = await started(processes().start(request));
-    expect(await reasonOf(collect(processes().start(request)))).toBe('TAG_EXISTS');
+    expect(await reasonOf(collect(processes().start(request, inMs(5000))))).toBe('TAG_EXISTS');
     await processes().signal({ sandboxId: guest.id, process: pidOf(pid), signal: 9 }, inMs(10_000));
     await collect(rest);
   });

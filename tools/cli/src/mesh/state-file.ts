@@ -1,5 +1,5 @@
 // `mesh.json` in the run directory: what runs where, for `down`, `doctor` and people.
-import { readFile, rm } from 'node:fs/promises';
+import { readFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { writeDurably } from '@wrenn/kit/durable-file';
@@ -47,6 +47,9 @@ export async function writeState(state: MeshState): Promise<void> {
   await writeDurably(stateFile(state.runDir), `${JSON.stringify(state, null, 2)}\n`);
 }
 
+// With the drafts that a supervisor which was killed while writing may have left.
 export async function removeState(runDir: string): Promise<void> {
-  await rm(stateFile(runDir), { force: true });
+  for (const name of await readdir(runDir)) {
+    if (name.startsWith('mesh.json')) await rm(join(runDir, name), { force: true });
+  }
 }
