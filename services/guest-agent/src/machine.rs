@@ -34,11 +34,14 @@ pub fn set_clock(time: Duration) -> Outcome<()> {
 /// keep a guest from resuming.
 pub fn set_hostname(name: &str) -> Outcome<()> {
     nix::unistd::sethostname(name).map_err(|e| Fault::internal("set the host name", e))?;
-    let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
-    for (path, content) in [("/etc/hostname", format!("{name}\n")), ("/etc/hosts", with_own_name(&hosts, name))] {
-        if let Err(e) = replace(Path::new(path), &content) {
-            say(format_args!("{path}: {e}"));
-        }
+    let hosts = match fs::read_to_string("/etc/hosts") {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        read => read,
+    };
+    let named = replace(Path::new("/etc/hostname"), &format!("{name}\n"))
+        .and_then(|()| replace(Path::new("/etc/hosts"), &with_own_name(&hosts?, name)));
+    if let Err(e) = named {
+        say(format_args!("write the host name to /etc: {e}"));
     }
     Ok(())
 }

@@ -6,9 +6,12 @@ import { openLog } from '@wrenn/kit/log';
 import { eventually } from '@wrenn/kit/testkit/eventually';
 import { tempDir } from '@wrenn/kit/testkit/temp-dir';
 import pg from 'pg';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded-postgres.ts';
+
+// Set-up and recovery write everything through, on a disk that other tests keep busy.
+vi.setConfig({ testTimeout: 60_000 });
 
 const log = openLog('test', 'silent');
 

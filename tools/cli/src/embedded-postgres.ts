@@ -162,10 +162,18 @@ async function untilReady(child: ChildProcess, cluster: string, log: Log): Promi
 
 // PostgreSQL's own sign, the one pg_ctl waits for: the eighth line of postmaster.pid.
 async function isReady(cluster: string, pid: number | undefined): Promise<boolean> {
-  const path = join(cluster, 'postmaster.pid');
-  if (!existsSync(path)) return false;
-  const lines = (await readFile(path, 'utf8')).split('\n');
+  const lines = await readPidFile(cluster);
   return lines[0] === String(pid) && lines[7]?.trim() === 'ready';
+}
+
+// No lines when there is no such file: a server that starts replaces the one that a dead server left.
+async function readPidFile(cluster: string): Promise<string[]> {
+  try {
+    return (await readFile(join(cluster, 'postmaster.pid'), 'utf8')).split('\n');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return [];
+  }
 }
 
 async function stop({ child, exited }: Server): Promise<void> {
@@ -181,9 +189,7 @@ async function stopLeftovers(cluster: string, log: Log): Promise<void> {
   for (let attempt = 0; ; attempt++) {
     const pids = await processesIn(cluster);
     if (pids.length === 0) return;
-    const postmaster = existsSync(join(cluster, 'postmaster.pid'))
-      ? Number((await readFile(join(cluster, 'postmaster.pid'), 'utf8')).split('\n')[0])
-      : 0;
+    const postmaster = Number((await readPidFile(cluster))[0]);
     if (attempt === 0) log.warn({ pids, postmaster }, 'stopping the postgres that an earlier life left behind');
     if (attempt > fastStopMs / 50) for (const pid of pids) signal(pid, 'SIGKILL');
     else if (!pids.includes(postmaster)) for (const pid of pids) signal(pid, 'SIGQUIT');

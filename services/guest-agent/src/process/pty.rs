@@ -31,7 +31,12 @@ pub struct Pty(AsyncFd<OwnedFd>);
 impl Pty {
     /// A new terminal of that size, and its slave side, which belongs to the user.
     pub fn open(size: Size, user: &User) -> Outcome<(Self, OwnedFd)> {
-        let broken = |e: Errno| Fault::internal("open a terminal", e);
+        let broken = |e: Errno| match e {
+            Errno::ENOSPC | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EAGAIN => {
+                Fault::new(Reason::NoProcessLeft, format!("the sandbox has no terminal left: {}", e.desc()))
+            }
+            _ => Fault::internal("open a terminal", e),
+        };
         let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
         let master = posix_openpt(flags).map_err(broken)?;
         grantpt(&master).map_err(broken)?;

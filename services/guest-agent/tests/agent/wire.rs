@@ -93,6 +93,28 @@ async fn carries_the_reason_of_an_error_over_grpc() {
     assert_eq!((info.reason.as_str(), info.domain.as_str()), ("PROCESS_NOT_FOUND", "agent.wrenn"));
 }
 
+#[tokio::test]
+async fn drops_the_h2_connections_of_a_guest_that_was_frozen() {
+    let agent = Agent::start();
+    let config = config(&agent, Protocol::Grpc, false);
+    let client = HttpClient::plaintext_http2_only();
+    let options = CallOptions::default();
+    let called = call_server_stream::<_, _, StartResponseView<'static>>(
+        &client,
+        &config,
+        START,
+        start("/bin/cat", &[]),
+        options,
+    );
+    let mut stream = called.await.unwrap();
+    assert!(stream.message::<StartResponse>().await.unwrap().is_some());
+    let init =
+        json!({ "sandboxId": format!("cl-{}", "0".repeat(25)), "templateId": "t", "time": "2999-01-01T00:00:00Z" });
+    agent.call("wrenn.agent.v1.AgentService/Init", &init).unwrap();
+    assert!(stream.message::<StartResponse>().await.is_err());
+    assert_eq!(agent.listed().len(), 1, "the process lives on");
+}
+
 #[test]
 fn reports_its_health_for_itself_and_each_service() {
     let agent = Agent::start();

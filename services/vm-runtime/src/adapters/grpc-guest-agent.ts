@@ -1,5 +1,6 @@
 // The guest agent over gRPC: lifecycle on the control lane, processes on the interactive one. The lanes
 // belong to one VM and end with it.
+import { randomBytes } from 'node:crypto';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -24,6 +25,8 @@ import type {
 import { agentReasons } from './agent-reasons.ts';
 
 const agentPort = 49_983;
+// What a guest's kernel pool holds: a booted VM has nothing else to start from but the CPU's own.
+const entropyBytes = 64;
 const maxMessageChars = 1000;
 // A SYN that the booting guest does not see yet is not repeated by the kernel for a second: ask anew.
 const dialTimeoutMs = 100;
@@ -59,6 +62,7 @@ class GrpcGuestAgent implements GuestAgent {
       env: { ...identity.env },
       time: timestampNow(),
       defaultUser: identity.defaultUser,
+      entropy: randomBytes(entropyBytes),
     };
     return this.#asked(async () => {
       await this.#lanes.client('control', AgentService).init(request, this.#bounded(call));
