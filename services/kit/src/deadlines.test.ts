@@ -64,7 +64,7 @@ test('a passed deadline is DEADLINE_EXCEEDED at the caller and aborts every hand
   await using hops = await threeHops(hang);
   const startMs = Date.now();
   await expect(hops.client.readConsole({}, inMs(300))).rejects.toMatchObject({ reason: 'DEADLINE_EXCEEDED' });
-  expect(Date.now() - startMs).toBeLessThan(1300);
+  expect(Date.now() - startMs).toBeLessThan(3000);
   await expect.poll(() => hops.seen.map(({ signal }) => signal.aborted)).toEqual([true, true, true]);
 });
 
@@ -184,7 +184,7 @@ test('the deadline of a stream aborts its handler though the reader stopped read
   const stream = server.lanes.client('interactive', ProcessService).start({}, inMs(300));
   const reader = stream[Symbol.asyncIterator]();
   await reader.next();
-  await expect.poll(() => ended, { timeout: 3000 }).toBe('aborted');
+  await expect.poll(() => ended).toBe('aborted');
   await expect(reader.return?.()).rejects.toMatchObject({ reason: 'DEADLINE_EXCEEDED' });
 });
 
