@@ -54,7 +54,7 @@ async function startOwn(programsDir: string | undefined): Promise<OwnDatabaseSer
   const cluster = join(dir.path, 'cluster');
   let server: EmbeddedPostgres = await startEmbeddedPostgres(options);
   const signalAll = async (name: NodeJS.Signals) => {
-    for (const pid of await processesIn(cluster)) process.kill(pid, name);
+    for (const pid of await processesIn(cluster)) signal(pid, name);
   };
   return {
     newDatabase: () => newDatabase(server.url),
@@ -70,11 +70,20 @@ async function startOwn(programsDir: string | undefined): Promise<OwnDatabaseSer
     },
     // Nobody needs the data any more, so it is not written out.
     async close() {
-      await signalAll('SIGKILL');
-      await server.exited;
+      await signalAll('SIGCONT');
+      signal(server.pid, 'SIGQUIT');
+      await eventually('all of it is gone', async () => (await processesIn(cluster)).length === 0);
       await dir[Symbol.asyncDispose]();
     },
   };
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
 }
 
 async function processesIn(cluster: string): Promise<number[]> {
