@@ -28,16 +28,17 @@ export interface OwnDatabaseServer extends DatabaseServer {
 const debianPrograms = '/usr/lib/postgresql/15/bin';
 const outsideUrl = process.env['DATABASE_URL'];
 
-export const ownDatabaseServers = [
-  { name: 'embedded PostgreSQL', startServer: () => startOwn(undefined) },
-  { name: 'PostgreSQL 15 of Debian', startServer: () => startOwn(debianPrograms) },
-];
+const embedded = { name: 'embedded PostgreSQL', startServer: () => startOwn(undefined) };
+const debian = { name: 'PostgreSQL 15 of Debian', startServer: () => startOwn(debianPrograms) };
+
+// One that DATABASE_URL names is not ours to kill.
+export const ownDatabaseServers = outsideUrl === undefined ? [embedded, debian] : [embedded];
 
 export const databaseServers: { name: string; startServer: () => Promise<DatabaseServer> }[] =
   outsideUrl === undefined
     ? ownDatabaseServers
     : [
-        ...ownDatabaseServers.slice(0, 1),
+        embedded,
         {
           name: 'PostgreSQL at DATABASE_URL',
           startServer: async () => ({ newDatabase: () => newDatabase(outsideUrl), close: async () => {} }),
