@@ -29,7 +29,7 @@ bench: images ## measure, print a table, write .bench/results.json
 	@node tools/bench/src/main.ts
 
 proto: setup ## generate code from proto/
-	@npm run --silent generate
+	@buf generate
 
 images: setup ## build the guest agent, kernel, initramfs and templates (cached)
 	@node images/build.ts

@@ -5,6 +5,8 @@ export default defineConfig({
   test: {
     include: ['services/*/{src,test}/**/*.test.ts', 'tools/**/*.test.ts', 'images/**/*.test.ts'],
     exclude: ['**/node_modules/**', '**/target/**', 'tools/e2e/**'],
+    // Everything shares two cores: a condition may take a while to hold.
+    expect: { poll: { timeout: 10_000 } },
     testTimeout: 20_000,
     hookTimeout: 60_000,
   },

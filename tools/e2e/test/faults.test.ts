@@ -85,8 +85,8 @@ describe('a service that is killed comes back, and running sandboxes stay', () =
         async () => (await guest?.sh('cat /proc/sys/kernel/random/boot_id')) === mark,
       );
       expect(isRunning(vmm!)).toBe(true);
-      expect((await guest!.get()).id).toBe(id);
-      expect((await guest!.get()).state).toBe(SandboxState.RUNNING);
+      const seen = await eventually('it is known', () => guest?.get(), 15_000);
+      expect(seen).toMatchObject({ id, state: SandboxState.RUNNING });
       // And the mesh still does its main job.
       const fresh = await eventually('sandboxes are made again', () => mesh.now.create(), 30_000);
       expect(await fresh.sh('echo made')).toBe('made');
@@ -122,6 +122,7 @@ describe('a service that is killed comes back, and running sandboxes stay', () =
 
 test('the database may be killed: commands go on, and lifecycle calls work again once it is back', async () => {
   const guest = await mesh.now.create();
+  expect(await guest.sh('echo before')).toBe('before');
   const cluster = `${mesh.now.mesh.options.dataDir}/postgres/cluster`;
   const postmaster = Number((await readFile(`${cluster}/postmaster.pid`, 'utf8')).split('\n')[0]);
   process.kill(postmaster, 'SIGKILL');

@@ -1,5 +1,7 @@
 // `wrenn up` and `wrenn down` as people use them, and what happens when the supervisor is killed.
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { once } from 'node:events';
+import { chmod, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -7,7 +9,6 @@ import { type Inventory, awaitNoLeftovers, takeInventory } from '@wrenn/cli/leak
 import { type MeshState, readState } from '@wrenn/cli/mesh/state-file';
 import { identifyProcess, isRunning } from '@wrenn/kit/process-identity';
 import { eventually } from '@wrenn/kit/testkit/eventually';
-import { chmod } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, inject, test } from 'vitest';
 
 import { testMeshOptions, testSlots } from '../src/mesh.ts';
@@ -15,6 +16,7 @@ import { runCli } from '../src/run-cli.ts';
 
 let root: string;
 let flags: string[];
+let portBase: number;
 let scope: Awaited<ReturnType<typeof testMeshOptions>>;
 let before: Inventory;
 
@@ -23,7 +25,7 @@ beforeAll(async () => {
   await chmod(root, 0o711);
   scope = await testMeshOptions(join(root, 'run'), { dataDir: inject('dataDir') });
   const slots = ['--first-slot', `${testSlots.firstSlot}`, '--last-slot', `${testSlots.lastSlot}`];
-  const portBase = scope.ports.gateway > 60_000 ? scope.ports.gateway - 40_000 : scope.ports.gateway;
+  portBase = scope.ports.gateway > 60_000 ? scope.ports.gateway - 40_000 : scope.ports.gateway;
   const dirs = ['--run-dir', scope.runDir, '--data-dir', scope.dataDir];
   flags = [...dirs, ...slots, '--pool-size', '2', '--port-base', `${portBase}`];
   before = await takeInventory(scope);
@@ -123,8 +125,11 @@ test('down after the supervisor was killed removes services, sandboxes and all t
 });
 
 test('a start that fails says why and leaves nothing', async () => {
-  const result = await runCli(['up', ...flags], { env: { DATABASE_URL: 'not a url at all' } });
+  const squatter = createServer().listen(portBase, '127.0.0.1');
+  await once(squatter, 'listening');
+  const result = await runCli(['up', ...flags]);
+  squatter.close();
   expect(result.code).toBe(1);
-  expect(result.stderr).toMatch(/scheduler (exited with|is not ready)/);
+  expect(result.stderr).toMatch(/gateway exited with 1 while starting; the end of .*EADDRINUSE/s);
   expect(await awaitNoLeftovers(scope, before)).toEqual([]);
 });

@@ -28,16 +28,17 @@ export interface OwnDatabaseServer extends DatabaseServer {
 const debianPrograms = '/usr/lib/postgresql/15/bin';
 const outsideUrl = process.env['DATABASE_URL'];
 
-export const ownDatabaseServers = [
-  { name: 'embedded PostgreSQL', startServer: () => startOwn(undefined) },
-  { name: 'PostgreSQL 15 of Debian', startServer: () => startOwn(debianPrograms) },
-];
+const embedded = { name: 'embedded PostgreSQL', startServer: () => startOwn(undefined) };
+const debian = { name: 'PostgreSQL 15 of Debian', startServer: () => startOwn(debianPrograms) };
+
+// One that DATABASE_URL names is not ours to kill.
+export const ownDatabaseServers = outsideUrl === undefined ? [embedded, debian] : [embedded];
 
 export const databaseServers: { name: string; startServer: () => Promise<DatabaseServer> }[] =
   outsideUrl === undefined
     ? ownDatabaseServers
     : [
-        ...ownDatabaseServers.slice(0, 1),
+        embedded,
         {
           name: 'PostgreSQL at DATABASE_URL',
           startServer: async () => ({ newDatabase: () => newDatabase(outsideUrl), close: async () => {} }),
@@ -54,7 +55,7 @@ async function startOwn(programsDir: string | undefined): Promise<OwnDatabaseSer
   const cluster = join(dir.path, 'cluster');
   let server: EmbeddedPostgres = await startEmbeddedPostgres(options);
   const signalAll = async (name: NodeJS.Signals) => {
-    for (const pid of await processesIn(cluster)) process.kill(pid, name);
+    for (const pid of await processesIn(cluster)) signal(pid, name);
   };
   return {
     newDatabase: () => newDatabase(server.url),
@@ -70,11 +71,20 @@ async function startOwn(programsDir: string | undefined): Promise<OwnDatabaseSer
     },
     // Nobody needs the data any more, so it is not written out.
     async close() {
-      await signalAll('SIGKILL');
-      await server.exited;
+      await signalAll('SIGCONT');
+      signal(server.pid, 'SIGQUIT');
+      await eventually('all of it is gone', async () => (await processesIn(cluster)).length === 0);
       await dir[Symbol.asyncDispose]();
     },
   };
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
 }
 
 async function processesIn(cluster: string): Promise<number[]> {

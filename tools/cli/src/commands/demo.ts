@@ -13,6 +13,7 @@ import { destroyAll } from '../mesh/destroy-all.ts';
 import { Mesh } from '../mesh/mesh.ts';
 import type { MeshOptions } from '../mesh/options.ts';
 import { readState } from '../mesh/state-file.ts';
+import { tidy } from '../mesh/tidy.ts';
 import { printableLines } from '../output/printable.ts';
 import { table } from '../output/table.ts';
 import { formatMs } from '../output/units.ts';
@@ -72,6 +73,7 @@ async function demo(context: CommandContext, options: MeshOptions): Promise<void
     for (const line of leftovers) context.tell(`left behind: ${line}`);
     throw new ExitError(exitCodes.failure, `${leftovers.length} things are left behind; see ${options.runDir}/logs`);
   }
+  await tidy(options);
   context.print('Nothing is left: no process, namespace, interface, route, nft table, mount, loop device or file.');
 }
 

@@ -1,6 +1,3 @@
-import { readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
-
 import { Command } from 'commander';
 
 import { openLog } from '@wrenn/kit/log';
@@ -15,6 +12,7 @@ import { Mesh } from '../mesh/mesh.ts';
 import type { MeshOptions } from '../mesh/options.ts';
 import { endOrphans, isDatabaseOf, isServiceOf } from '../mesh/orphans.ts';
 import { type MeshState, readState } from '../mesh/state-file.ts';
+import { tidy } from '../mesh/tidy.ts';
 import { endProcess, listProcesses } from '../proc.ts';
 import { type CommandContext, withExamples } from './context.ts';
 import { type MeshFlags, addMeshFlags, meshOptionsOf } from './mesh-options.ts';
@@ -41,9 +39,12 @@ export async function down(context: CommandContext, options: MeshOptions): Promi
     using client = new MeshClient(state.addresses.gateway);
     await destroyAll(client, (line) => context.tell(line));
   } catch (error) {
-    throw new Error(`the sandboxes could not be destroyed, so nothing was stopped: ${messageOf(error)}`, {
-      cause: error,
-    });
+    throw new Error(
+      `the sandboxes could not be destroyed, so nothing was stopped: ${messageOf(error)}; see \`wrenn doctor\``,
+      {
+        cause: error,
+      },
+    );
   }
   context.tell('stopping the services');
   if (isRunning(state.supervisor)) await endProcess(state.supervisor, stopLimitMs);
@@ -73,10 +74,7 @@ async function clearRemains(context: CommandContext, options: MeshOptions, state
 async function confirmNothingIsLeft(context: CommandContext, scope: MeshScope): Promise<void> {
   const remains = await awaitNoLeftovers(scope, new Map());
   if (remains.length > 0) throw new Error(`stopped, but these are still there:\n${remains.join('\n')}`);
-  // What services kept for themselves is of no use to anyone now; their logs may be.
-  for (const entry of await readdir(scope.runDir)) {
-    if (entry !== 'logs') await rm(join(scope.runDir, entry), { recursive: true, force: true });
-  }
+  await tidy(scope);
   context.tell(`stopped; nothing is left but the logs in ${scope.runDir}/logs`);
 }
 

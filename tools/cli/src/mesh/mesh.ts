@@ -27,7 +27,6 @@ export interface MeshParts {
   readonly tell: (line: string) => void; // Progress, for people.
 }
 
-const readyLimitMs = 90_000; // The first start of vm-runtime probes accelerators by booting.
 const rotateEveryMs = 10_000;
 
 export class Mesh {
@@ -146,7 +145,7 @@ export class Mesh {
     try {
       await service.start();
       const signal = AbortSignal.any([this.#giveUp.signal, hasEnded.signal]);
-      await Promise.race([service.endedEarly, untilServing(plan, readyLimitMs, signal)]);
+      await Promise.race([service.endedEarly, untilServing(plan, plan.readyLimitMs, signal)]);
     } finally {
       hasEnded.abort();
     }

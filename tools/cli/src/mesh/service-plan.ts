@@ -11,6 +11,7 @@ export interface ServicePlan {
   readonly stage: number; // Services of one stage start together, after those of the stage before.
   readonly address: string;
   readonly speaks: 'grpc' | 'http';
+  readonly readyLimitMs: number;
   readonly env: Readonly<Record<string, string>>;
 }
 
@@ -36,6 +37,8 @@ export function planServices(options: MeshOptions): ServicePlan[] {
     stage,
     address,
     speaks: name === 'edge-proxy' ? 'http' : 'grpc',
+    // The first start of vm-runtime probes accelerators by booting.
+    readyLimitMs: name === 'vm-runtime' ? 90_000 : 30_000,
     env: { ...own, WRENN_LISTEN: address, WRENN_LOG_LEVEL: options.logLevel },
   }));
 }

@@ -1,0 +1,16 @@
+// After a mesh has stopped and its sandboxes are gone: removes what services kept for themselves, so that
+// the run directory holds logs only and the RAM directory is no more. What should not be there stays.
+import { readdir, rm, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import type { MeshOptions } from './options.ts';
+
+const ownEntries = ['network', 'vm-runtime', 'network.sock', 'snapshot-store.sock'];
+
+export async function tidy({ runDir, ramDir }: Pick<MeshOptions, 'runDir' | 'ramDir'>): Promise<void> {
+  for (const entry of ownEntries) await rm(join(runDir, entry), { recursive: true, force: true });
+  if ((await readdir(runDir)).length === 0) await rmdir(runDir);
+  await rmdir(ramDir).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+  });
+}
