@@ -47,6 +47,7 @@ export function sandboxMessage(sandbox: Sandbox) {
     ttl: durationOfMs(sandbox.ttlMs),
     metadata: { ...sandbox.metadata },
     version: BigInt(sandbox.version),
+    project: sandbox.project,
   };
 }
 
@@ -77,9 +78,12 @@ export function hostMessage(host: HostLoad, now: Date) {
       slotCount: host.slotCount,
       vmm: host.vmm,
       accelerator: host.accelerator,
+      diskBytes: BigInt(host.diskBytes),
     },
     sandboxCount: host.sandboxCount,
     placedMemoryBytes: BigInt(host.placedMemoryBytes),
+    placedVcpuCount: host.placedVcpuCount,
+    placedDiskBytes: BigInt(host.placedDiskBytes),
   };
 }
 

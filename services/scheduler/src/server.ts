@@ -2,11 +2,15 @@ import type { Clock } from '@wrenn/kit/clock';
 import { invalidField } from '@wrenn/kit/errors';
 import type { RpcHandlers, RpcServer } from '@wrenn/kit/rpc-server';
 import { requireSandboxId } from '@wrenn/kit/validate';
+import { msOfDuration } from '@wrenn/kit/duration';
 import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 import { HostService } from '@wrenn/proto/wrenn/v1/host';
-import { SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
+import { type SandboxServiceCreateRequest, SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
 import { timestampOf } from '@wrenn/kit/duration';
 
+import { createKeyOf } from './domain/create-key.ts';
+import type { CreateOnce } from './domain/create-once.ts';
+import type { CreateQueue } from './domain/create-queue.ts';
 import { requireCreateRequest, requireTtl, specOf } from './domain/create-request.ts';
 import { type CreateSandbox, createLimitMs } from './domain/create-sandbox.ts';
 import { type DestroySandbox, destroyLimitMs } from './domain/destroy-sandbox.ts';
@@ -15,7 +19,8 @@ import { requireHostReport } from './domain/host-report.ts';
 import { keepAlive } from './domain/keep-alive.ts';
 import { listPage } from './domain/list-page.ts';
 import { requireFound, requireRunning } from './domain/lookup.ts';
-import type { HostStore, SandboxStore, TemplateStore } from './domain/ports.ts';
+import type { HostStore, QuotaStore, SandboxStore, TemplateStore } from './domain/ports.ts';
+import { requireQuota } from './domain/quota.ts';
 import { requireTemplate } from './domain/template-request.ts';
 import {
   eventMessage,
@@ -29,15 +34,22 @@ import {
 export interface ServerParts {
   readonly sandboxes: SandboxStore;
   readonly hosts: HostStore;
+  readonly quotas: QuotaStore;
   readonly templates: TemplateStore;
   readonly events: EventFeed;
+  readonly queue: CreateQueue;
   readonly create: CreateSandbox;
+  readonly createOnce: CreateOnce;
   readonly destroy: DestroySandbox;
   readonly clock: Clock;
 }
 
+const maxReported = 1000;
+
 export const deadlinesMs = {
-  'SandboxService/Create': createLimitMs,
+  // The time in the queue comes on top. One out of bounds is refused later; here it must only not break a timer.
+  'SandboxService/Create': ({ queueTimeout }: Pick<SandboxServiceCreateRequest, 'queueTimeout'>) =>
+    createLimitMs + Math.min(Math.max(queueTimeout ? msOfDuration(queueTimeout) : 0, 0), 600_000),
   'SandboxService/Destroy': destroyLimitMs,
 };
 
@@ -48,12 +60,16 @@ export function addServices(server: RpcServer, parts: ServerParts): void {
 }
 
 function sandboxHandlers(parts: ServerParts): RpcHandlers<typeof SandboxService.method> {
-  const { sandboxes, templates, events, create, destroy } = parts;
+  const { sandboxes, templates, events, create, createOnce, destroy } = parts;
   return {
     async create(request, call) {
       const wanted = requireCreateRequest(request);
       const spec = specOf(wanted, await templates.require(wanted.template));
-      const { sandbox, timings } = await create.run(spec, call);
+      const { queueTimeoutMs } = wanted;
+      const key = createKeyOf(wanted);
+      const { sandbox, timings } = key
+        ? await createOnce.run(spec, key, queueTimeoutMs, call)
+        : await create.run(spec, { key, queueTimeoutMs }, call);
       return { sandbox: sandboxMessage(sandbox), timings: timings.map(timingMessage) };
     },
     async get(request) {
@@ -107,17 +123,34 @@ function hostHandlers({ hosts, clock }: ServerParts): RpcHandlers<typeof HostSer
 }
 
 function schedulerHandlers(parts: ServerParts): RpcHandlers<typeof SchedulerService.method> {
-  const { sandboxes, hosts, templates } = parts;
+  const { sandboxes, hosts, quotas, templates, queue } = parts;
   return {
     async reportHost(request) {
       await hosts.report(requireHostReport(request));
+      queue.look();
       return {};
     },
     async resolveSandbox(request) {
       const id = requireSandboxId(request.sandboxId);
       const { hostId = '', guestAddress } = requireRunning(await sandboxes.find(id), id);
       const host = await hosts.find(hostId);
-      return { hostId, hostAddress: host?.address ?? '', guestAddress };
+      return {
+        hostId,
+        hostAddress: host?.address ?? '',
+        guestAddress,
+        hostBulkAddress: host?.bulkAddress ?? '',
+      };
+    },
+    async reportActivity({ sandboxIds }) {
+      if (sandboxIds.length > maxReported) throw invalidField('sandbox_ids', `must be at most ${maxReported}`);
+      const ids = sandboxIds.map((id) => requireSandboxId(id, 'sandbox_ids'));
+      if (ids.length > 0) await sandboxes.keepUsed(ids);
+      return {};
+    },
+    async putQuota(request) {
+      await quotas.put(requireQuota(request.quota));
+      queue.look();
+      return {};
     },
     async putTemplate(request) {
       await templates.put(requireTemplate(request.template));

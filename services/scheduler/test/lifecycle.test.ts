@@ -32,7 +32,7 @@ describe.each(databaseServers)('on $name', ({ startServer }) => {
       ttl: { seconds: 60n },
       errorReason: '',
     });
-    expect(answer.timings.map(({ stage }) => stage)).toEqual(['place', 'boot']);
+    expect(answer.timings.map(({ stage }) => stage)).toEqual(['queue', 'place', 'boot']);
     expect(host.created[0]).toMatchObject({
       sandboxId: sandbox.id,
       template: 'debian',

@@ -6,14 +6,14 @@ import { Client } from 'pg';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { Bell, Subscription } from '../domain/ports.ts';
-import { eventChannel } from './postgres-events.ts';
+import { eventChannel, roomChannel } from './postgres-events.ts';
 
 const connectLimitMs = 900;
 const reconnectMs = 200;
 const probeEveryMs = 5000;
 
 interface Listener {
-  readonly sandboxId: SandboxId | undefined;
+  readonly topic: SandboxId | 'room' | undefined;
   readonly ring: () => void;
 }
 
@@ -38,9 +38,9 @@ export class CommitBell implements Bell {
     await this.#loop;
   }
 
-  subscribe(sandboxId: SandboxId | undefined): Subscription {
+  subscribe(topic: SandboxId | 'room' | undefined): Subscription {
     let rung = Promise.withResolvers<void>();
-    const listener = { sandboxId, ring: () => rung.resolve() };
+    const listener = { topic, ring: () => rung.resolve() };
     this.#listeners.add(listener);
     return {
       async rung(signal) {
@@ -77,13 +77,13 @@ export class CommitBell implements Bell {
     const { promise: ended, resolve: end } = Promise.withResolvers<unknown>();
     client.on('error', end);
     client.on('end', () => end(new Error('the connection ended')));
-    client.on('notification', ({ payload }) => this.#ring(payload));
+    client.on('notification', ({ channel, payload }) => this.#ring(channel === roomChannel ? 'room' : payload));
     const stop = () => end('closing');
     signal.addEventListener('abort', stop, { once: true });
     let probe: NodeJS.Timeout | undefined;
     try {
       await client.connect();
-      await client.query(`listen ${eventChannel}`);
+      await client.query(`listen ${eventChannel}; listen ${roomChannel}`);
       this.#ring(undefined);
       // Notices a connection that is dead without having been closed.
       probe = setInterval(() => void client.query('select 1').catch(end), probeEveryMs);
@@ -98,11 +98,11 @@ export class CommitBell implements Bell {
     }
   }
 
-  #ring(sandboxId: string | undefined): void {
+  // Without a topic everybody's.
+  #ring(topic: string | undefined): void {
     for (const listener of this.#listeners) {
-      if (sandboxId === undefined || listener.sandboxId === undefined || listener.sandboxId === sandboxId) {
-        listener.ring();
-      }
+      const isMeant = listener.topic === topic || (listener.topic === undefined && topic !== 'room');
+      if (topic === undefined || isMeant) listener.ring();
     }
   }
 }

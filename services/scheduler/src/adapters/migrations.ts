@@ -6,6 +6,7 @@ import type { Knex } from 'knex';
 import * as hostsAndTemplates from './migrations/0001-hosts-and-templates.ts';
 import * as sandboxes from './migrations/0002-sandboxes.ts';
 import * as sandboxEvents from './migrations/0003-sandbox-events.ts';
+import * as admission from './migrations/0004-admission.ts';
 import { openKnex, toWrennError } from './postgres.ts';
 
 interface Migration extends Knex.Migration {
@@ -16,6 +17,7 @@ export const migrations: readonly Migration[] = [
   { name: '0001-hosts-and-templates', ...hostsAndTemplates },
   { name: '0002-sandboxes', ...sandboxes },
   { name: '0003-sandbox-events', ...sandboxEvents },
+  { name: '0004-admission', ...admission },
 ];
 
 const table = 'schema_migrations';

@@ -9,9 +9,11 @@ import type { Database } from './postgres.ts';
 interface HostRow {
   readonly id: string;
   readonly address: string;
+  readonly bulk_address: string;
   readonly cpu_count: number;
   readonly memory_bytes: string;
   readonly slot_count: number;
+  readonly disk_bytes: string;
   readonly vmm: string;
   readonly accelerator: string;
   readonly reported_at: Date;
@@ -21,6 +23,8 @@ interface LoadRow {
   readonly host_id: string;
   readonly count: string;
   readonly memory_bytes: string;
+  readonly vcpu_count: string;
+  readonly disk_bytes: string;
 }
 
 export class PostgresHosts implements HostStore {
@@ -36,9 +40,11 @@ export class PostgresHosts implements HostStore {
     const row = {
       id: report.id,
       address: report.address,
+      bulk_address: report.bulkAddress,
       cpu_count: report.cpuCount,
       memory_bytes: report.memoryBytes,
       slot_count: report.slotCount,
+      disk_bytes: report.diskBytes,
       vmm: report.vmm,
       accelerator: report.accelerator,
       reported_at: this.#clock.now(),
@@ -65,7 +71,7 @@ async function withLoads(db: Knex, hosts: readonly HostRow[]): Promise<HostLoad[
   const rows: LoadRow[] = await db('sandboxes')
     .select('host_id')
     .count()
-    .sum({ memory_bytes: 'memory_bytes' })
+    .sum({ memory_bytes: 'memory_bytes', vcpu_count: 'vcpu_count', disk_bytes: 'disk_bytes' })
     .whereIn('state', liveStates)
     .whereNotNull('host_id')
     .groupBy('host_id');
@@ -74,6 +80,8 @@ async function withLoads(db: Knex, hosts: readonly HostRow[]): Promise<HostLoad[
     ...hostOf(row),
     sandboxCount: Number(loads.get(row.id)?.count ?? 0),
     placedMemoryBytes: Number(loads.get(row.id)?.memory_bytes ?? 0),
+    placedVcpuCount: Number(loads.get(row.id)?.vcpu_count ?? 0),
+    placedDiskBytes: Number(loads.get(row.id)?.disk_bytes ?? 0),
   }));
 }
 
@@ -81,9 +89,11 @@ function hostOf(row: HostRow): Host {
   return {
     id: row.id,
     address: row.address,
+    bulkAddress: row.bulk_address,
     cpuCount: row.cpu_count,
     memoryBytes: Number(row.memory_bytes),
     slotCount: row.slot_count,
+    diskBytes: Number(row.disk_bytes),
     vmm: row.vmm,
     accelerator: row.accelerator,
     reportedAt: row.reported_at,

@@ -4,26 +4,30 @@ import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 import type { Knex } from 'knex';
 
+import type { CreateKey } from '../domain/create-key.ts';
 import type { CreateSpec } from '../domain/create-request.ts';
-import type { Host } from '../domain/host.ts';
 import type { Placement } from '../domain/placement.ts';
-import type { ListQuery, Move, SandboxStore } from '../domain/ports.ts';
+import type { ListQuery, Move, Placed, SandboxStore } from '../domain/ports.ts';
 import { type SandboxState, canMove, endedStates } from '../domain/sandbox-state.ts';
 import type { Sandbox } from '../domain/sandbox.ts';
+import { claimKey, forgetKeys, recordKey } from './create-requests.ts';
 import { appendEvents } from './postgres-events.ts';
 import type { PostgresHosts } from './postgres-hosts.ts';
+import type { PostgresQuotas } from './postgres-quotas.ts';
 import type { Database } from './postgres.ts';
 import { type SandboxRow, sandboxOf } from './sandbox-row.ts';
 
 export interface PostgresSandboxesParts {
   readonly database: Database;
   readonly hosts: PostgresHosts;
+  readonly quotas: PostgresQuotas;
   readonly placement: Placement;
   readonly clock: Clock;
   readonly log: Log;
 }
 
 const keptMs = 86_400_000;
+const maxSlackMs = 5000;
 
 export class PostgresSandboxes implements SandboxStore {
   readonly #parts: PostgresSandboxesParts;
@@ -32,14 +36,18 @@ export class PostgresSandboxes implements SandboxStore {
     this.#parts = parts;
   }
 
-  async place(id: SandboxId, spec: CreateSpec): Promise<{ sandbox: Sandbox; host: Host }> {
-    const { database, hosts, placement, clock, log } = this.#parts;
-    const placed = await database.inTransaction(async (tx) => {
+  async place(id: SandboxId, spec: CreateSpec, key: CreateKey | undefined): Promise<Placed> {
+    const { database, hosts, quotas, placement, clock, log } = this.#parts;
+    const placed = await database.inTransaction(async (tx): Promise<Placed> => {
+      const known = key && (await claimKey(tx, key, clock.now()));
+      if (known) return { kind: 'known', sandbox: known };
+      await quotas.requireRoom(tx, spec.project, { ...spec, sandboxCount: 1 });
       const loads = await hosts.lockAll(tx);
       const now = clock.now();
-      const host = placement(loads, { memoryBytes: spec.memoryBytes }, now);
+      const host = placement(loads, spec, now);
       const row = {
         id,
+        project: spec.project,
         template: spec.template.name,
         state: 'starting',
         host_id: host.id,
@@ -54,14 +62,18 @@ export class PostgresSandboxes implements SandboxStore {
         state_changed_at: now,
         expires_at: new Date(now.getTime() + spec.ttlMs),
       };
-      const [sandbox] = await tx<SandboxRow>('sandboxes').insert(row as never, '*');
+      const [inserted] = await tx<SandboxRow>('sandboxes').insert(row as never, '*');
+      const sandbox = sandboxOf(inserted as SandboxRow);
+      if (key) await recordKey(tx, key, sandbox);
       await appendEvents(tx, [
         { sandboxId: id, from: undefined, to: 'pending', reason: 'REQUESTED', at: now },
         { sandboxId: id, from: 'pending', to: 'starting', reason: 'PLACED', at: now },
       ]);
-      return { sandbox: sandboxOf(sandbox as SandboxRow), host };
+      return { kind: 'placed', sandbox, host };
     });
-    log.info({ sandbox: id, host: placed.host.id, template: spec.template.name }, 'sandbox placed');
+    if (placed.kind === 'placed') {
+      log.info({ sandbox: id, host: placed.host.id, template: spec.template.name }, 'sandbox placed');
+    }
     return placed;
   }
 
@@ -145,10 +157,31 @@ export class PostgresSandboxes implements SandboxStore {
     return row && sandboxOf(row as SandboxRow);
   }
 
+  // Goes a little further than it must, so that a busy sandbox is not written again by every report; the
+  // rows are locked in order, so that reports never deadlock.
+  async keepUsed(ids: readonly SandboxId[]): Promise<void> {
+    const now = this.#parts.clock.now();
+    await this.#parts.database.run(async (db) =>
+      db.raw(
+        `update sandboxes set
+           expires_at = ?::timestamptz + (ttl_ms + least(ttl_ms / 4, ?)) * interval '1 millisecond',
+           version = version + 1
+         where id in (
+           select id from sandboxes
+           where id = any(?) and state = 'running'
+             and expires_at < ?::timestamptz + ttl_ms * interval '1 millisecond'
+           order by id for no key update)`,
+        [now, maxSlackMs, [...ids], now],
+      ),
+    );
+  }
+
   // Records of what is over, and events, are kept for a day.
   async forget(): Promise<void> {
-    const before = new Date(this.#parts.clock.now().getTime() - keptMs);
+    const now = this.#parts.clock.now();
+    const before = new Date(now.getTime() - keptMs);
     await this.#parts.database.run(async (db) => {
+      await forgetKeys(db, now);
       await db('sandboxes').whereIn('state', endedStates).andWhere('state_changed_at', '<', before).delete();
       await db('sandbox_events').where('at', '<', before).delete();
     });

@@ -6,6 +6,7 @@ import type { Sandbox } from '../domain/sandbox.ts';
 // bigint columns come as text.
 export interface SandboxRow {
   readonly id: string;
+  readonly project: string;
   readonly template: string;
   readonly state: SandboxState;
   readonly error_reason: string;
@@ -26,6 +27,7 @@ export interface SandboxRow {
 export function sandboxOf(row: SandboxRow): Sandbox {
   return {
     id: row.id as SandboxId,
+    project: row.project,
     template: row.template,
     state: row.state,
     errorReason: row.error_reason,

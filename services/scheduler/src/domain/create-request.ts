@@ -8,6 +8,10 @@ import type { Template } from './sandbox.ts';
 import { requireDiskBytes, requireMemoryBytes, requireVcpuCount } from './vm-size.ts';
 
 export interface CreateRequest {
+  readonly project: string;
+  readonly requestId: string | undefined;
+  // 0: it does not wait.
+  readonly queueTimeoutMs: number;
   readonly template: string;
   readonly vcpuCount: number | undefined;
   readonly memoryBytes: number | undefined;
@@ -19,6 +23,7 @@ export interface CreateRequest {
 
 // A request with its template's values where it named none.
 export interface CreateSpec {
+  readonly project: string;
   readonly template: Template;
   readonly vcpuCount: number;
   readonly memoryBytes: number;
@@ -28,6 +33,9 @@ export interface CreateSpec {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
+const defaultProject = 'default';
+const requestIdPattern = /^[A-Za-z0-9_-]{1,64}$/;
+const maxQueueMs = 600_000;
 const defaultTtlMs = 3_600_000;
 const maxMetadataEntries = 32;
 
@@ -35,6 +43,11 @@ export function requireCreateRequest(request: SandboxServiceCreateRequest): Crea
   requireEnv(request.env, 'env');
   requireMetadata(request.metadata);
   return {
+    project: request.project === '' ? defaultProject : requireName(request.project, 'project'),
+    requestId: request.requestId === '' ? undefined : requireRequestId(request.requestId),
+    queueTimeoutMs: request.queueTimeout
+      ? requireDurationWithin(request.queueTimeout, 'queue_timeout', 0, maxQueueMs)
+      : 0,
     template: requireName(request.template, 'template'),
     vcpuCount: request.vcpuCount === 0 ? undefined : requireVcpuCount(request.vcpuCount, 'vcpu_count'),
     memoryBytes: request.memoryBytes === 0n ? undefined : requireMemoryBytes(request.memoryBytes, 'memory_bytes'),
@@ -51,6 +64,7 @@ export function requireTtl(ttl: Duration): number {
 
 export function specOf(request: CreateRequest, template: Template): CreateSpec {
   return {
+    project: request.project,
     template,
     vcpuCount: request.vcpuCount ?? template.vcpuCount,
     memoryBytes: request.memoryBytes ?? template.memoryBytes,
@@ -59,6 +73,11 @@ export function specOf(request: CreateRequest, template: Template): CreateSpec {
     env: request.env,
     metadata: request.metadata,
   };
+}
+
+function requireRequestId(value: string): string {
+  if (!requestIdPattern.test(value)) throw invalidField('request_id', 'must be 1 to 64 characters A-Z, a-z, 0-9, _, -');
+  return value;
 }
 
 function requireMetadata(metadata: Readonly<Record<string, string>>): void {

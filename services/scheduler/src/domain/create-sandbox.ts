@@ -3,18 +3,23 @@
 import type { Clock } from '@wrenn/kit/clock';
 import { type CallDeadline, inMs, within } from '@wrenn/kit/deadlines';
 import { WrennError, messageOf } from '@wrenn/kit/errors';
-import { newSandboxId } from '@wrenn/kit/ids';
+import { type SandboxId, newSandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 
+import type { CreateKey } from './create-key.ts';
+import type { CreateQueue } from './create-queue.ts';
 import type { CreateSpec } from './create-request.ts';
 import type { Host } from './host.ts';
 import type { Operations } from './operations.ts';
-import type { HostVms, SandboxStore, StageTiming } from './ports.ts';
+import type { Bell, HostVms, Placed, SandboxStore, StageTiming } from './ports.ts';
+import { isLive } from './sandbox-state.ts';
 import type { Sandbox } from './sandbox.ts';
 
 export interface CreateSandboxParts {
   readonly sandboxes: SandboxStore;
   readonly vms: HostVms;
+  readonly queue: CreateQueue;
+  readonly bell: Bell;
   readonly operations: Operations;
   readonly clock: Clock;
   readonly log: Log;
@@ -23,6 +28,13 @@ export interface CreateSandboxParts {
 export interface CreatedSandbox {
   readonly sandbox: Sandbox;
   readonly timings: readonly StageTiming[];
+}
+
+export interface CreateTerms {
+  readonly key: CreateKey | undefined;
+  readonly queueTimeoutMs: number;
+  // Called once there is a record of it.
+  readonly onPlaced?: () => void;
 }
 
 export const createLimitMs = 120_000;
@@ -35,24 +47,62 @@ export class CreateSandbox {
     this.#parts = parts;
   }
 
-  async run(spec: CreateSpec, caller: CallDeadline): Promise<CreatedSandbox> {
-    const { sandboxes, operations } = this.#parts;
-    const id = newSandboxId();
+  async run(spec: CreateSpec, terms: CreateTerms, caller: CallDeadline): Promise<CreatedSandbox> {
+    const { operations } = this.#parts;
     const startMs = performance.now();
-    const operation = operations.begin(id);
+    for (;;) {
+      const id = newSandboxId();
+      const operation = operations.begin(id);
+      try {
+        const { placed, timings } = await this.#place(id, spec, terms, caller, startMs);
+        if (placed.kind === 'known') {
+          const known = await this.#settled(placed.sandbox, caller);
+          if (known) return { sandbox: known, timings };
+          continue;
+        }
+        terms.onPlaced?.();
+        const madeAfterMs = performance.now() - startMs;
+        const made = await this.#make(placed.sandbox, placed.host, spec, caller, operation.signal);
+        const later = made.timings.map((each) => ({ ...each, startedAfterMs: each.startedAfterMs + madeAfterMs }));
+        return { sandbox: made.sandbox, timings: [...timings, ...later] };
+      } finally {
+        operation.end();
+      }
+    }
+  }
+
+  async #place(id: SandboxId, spec: CreateSpec, terms: CreateTerms, caller: CallDeadline, startMs: number) {
+    let placeMs = startMs;
+    const placed: Placed = await this.#parts.queue.run(
+      { project: spec.project, queueTimeoutMs: terms.queueTimeoutMs, caller },
+      () => {
+        placeMs = performance.now();
+        return this.#parts.sandboxes.place(id, spec, terms.key);
+      },
+    );
+    const queuedMs = placeMs - startMs;
+    const timings: StageTiming[] = [
+      { stage: 'queue', startedAfterMs: 0, durationMs: queuedMs },
+      { stage: 'place', startedAfterMs: queuedMs, durationMs: performance.now() - placeMs },
+    ];
+    return { placed, timings };
+  }
+
+  // Waits until a sandbox that another life, or another call, makes runs or is over; undefined when it is
+  // over without ever having run.
+  async #settled(sandbox: Sandbox, caller: CallDeadline): Promise<Sandbox | undefined> {
+    const { sandboxes, bell } = this.#parts;
+    const subscription = bell.subscribe(sandbox.id);
     try {
-      const { sandbox, host } = await sandboxes.place(id, spec);
-      const placeMs = performance.now() - startMs;
-      const made = await this.#make(sandbox, host, spec, caller, operation.signal);
-      return {
-        sandbox: made.sandbox,
-        timings: [
-          { stage: 'place', startedAfterMs: 0, durationMs: placeMs },
-          ...made.timings.map((timing) => ({ ...timing, startedAfterMs: timing.startedAfterMs + placeMs })),
-        ],
-      };
+      for (;;) {
+        const now = await sandboxes.find(sandbox.id);
+        if (now && now.guestAddress !== '') return now;
+        if (!now || !isLive(now.state)) return undefined;
+        await subscription.rung(caller.signal);
+        if (caller.signal.aborted) throw hasLeft(caller, caller.signal.reason);
+      }
     } finally {
-      operation.end();
+      subscription.close();
     }
   }
 

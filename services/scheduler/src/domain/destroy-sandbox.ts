@@ -9,6 +9,7 @@ import { sandboxNotFound } from './lookup.ts';
 import type { Operations } from './operations.ts';
 import type { HostStore, HostVms, SandboxStore } from './ports.ts';
 import type { Sandbox } from './sandbox.ts';
+import { whileCalled } from './while-called.ts';
 
 export interface DestroySandboxParts {
   readonly sandboxes: SandboxStore;
@@ -36,7 +37,9 @@ export class DestroySandbox {
       if (!seen) throw sandboxNotFound(id);
       if (seen.state === 'destroyed') return seen;
       const claimed = seen.state === 'destroying' ? seen : await this.claim(seen, 'REQUESTED');
-      if (claimed) return whileCalled(this.release(claimed), caller);
+      if (claimed) {
+        return whileCalled(this.release(claimed), caller, 'the caller left; the sandbox is being destroyed');
+      }
     }
   }
 
@@ -78,18 +81,5 @@ export class DestroySandbox {
     } finally {
       operation.end();
     }
-  }
-}
-
-// Waits for shared work on behalf of one caller; when the caller leaves, the work goes on.
-async function whileCalled<T>(work: Promise<T>, caller: AbortSignal): Promise<T> {
-  const { promise: left, reject } = Promise.withResolvers<never>();
-  const leave = () => reject(new WrennError('CANCELLED', 'the caller left; the sandbox is being destroyed'));
-  if (caller.aborted) leave();
-  caller.addEventListener('abort', leave, { once: true });
-  try {
-    return await Promise.race([work, left]);
-  } finally {
-    caller.removeEventListener('abort', leave);
   }
 }

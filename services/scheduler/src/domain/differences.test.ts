@@ -11,6 +11,7 @@ const at = new Date(0);
 function sandbox(id: string, state: SandboxState): Sandbox {
   return {
     id: id as SandboxId,
+    project: 'default',
     template: 'debian',
     state,
     errorReason: state === 'error' ? 'X' : '',

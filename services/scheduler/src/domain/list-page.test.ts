@@ -13,6 +13,7 @@ function storeOf(count: number, metadata: Record<string, string> = {}) {
     .toReversed()
     .map((id) => ({
       id,
+      project: 'default',
       template: 'debian',
       state: 'running',
       errorReason: '',

@@ -7,7 +7,7 @@ import { leastLoaded } from './placement.ts';
 const now = new Date('2026-11-23T12:00:00Z');
 const MiB = 1024 * 1024;
 const GiB = 1024 * MiB;
-const need = { memoryBytes: 512 * MiB };
+const need = { vcpuCount: 1, memoryBytes: 512 * MiB, diskBytes: 1 * GiB };
 
 function host(id: string, changes: Partial<HostLoad> = {}): HostLoad {
   return {
@@ -21,6 +21,10 @@ function host(id: string, changes: Partial<HostLoad> = {}): HostLoad {
     reportedAt: now,
     sandboxCount: 0,
     placedMemoryBytes: 0,
+    bulkAddress: '',
+    diskBytes: 0,
+    placedVcpuCount: 0,
+    placedDiskBytes: 0,
     ...changes,
   };
 }

@@ -2,8 +2,10 @@
 import type { OutboundCall } from '@wrenn/kit/deadlines';
 import type { SandboxId } from '@wrenn/kit/ids';
 
+import type { CreateKey } from './create-key.ts';
 import type { CreateSpec } from './create-request.ts';
 import type { Host, HostLoad, HostReport } from './host.ts';
+import type { Quota } from './quota.ts';
 import type { SandboxState } from './sandbox-state.ts';
 import type { Sandbox, SandboxEvent, Template } from './sandbox.ts';
 
@@ -30,9 +32,15 @@ export interface Position {
   readonly id: SandboxId;
 }
 
+// `known`: the sandbox that an earlier create with the same key made, or is making.
+export type Placed =
+  | { readonly kind: 'placed'; readonly sandbox: Sandbox; readonly host: Host }
+  | { readonly kind: 'known'; readonly sandbox: Sandbox };
+
 export interface SandboxStore {
-  // Chooses a host and records the sandbox as starting on it, in one step; NO_HOST_LEFT records nothing.
-  place(id: SandboxId, spec: CreateSpec): Promise<{ sandbox: Sandbox; host: Host }>;
+  // Chooses a host and records the sandbox as starting on it, in one step. NO_HOST_LEFT, QUOTA_EXCEEDED and
+  // REQUEST_ID_REUSED record nothing. A key whose sandbox ended before it ever ran is free again.
+  place(id: SandboxId, spec: CreateSpec, key: CreateKey | undefined): Promise<Placed>;
   find(id: SandboxId): Promise<Sandbox | undefined>;
   findAll(ids: readonly string[]): Promise<Sandbox[]>;
   inStates(states: readonly SandboxState[]): Promise<Sandbox[]>;
@@ -42,6 +50,8 @@ export interface SandboxStore {
   // Moves the end of a running sandbox: to `ttlMs` from now, or to its own ttl from now if that is later.
   // Undefined when it is not running.
   extend(id: SandboxId, ttlMs: number | undefined): Promise<Sandbox | undefined>;
+  // They were used just now: each that runs lives at least its own ttl from now.
+  keepUsed(ids: readonly SandboxId[]): Promise<void>;
   // Undefined when the sandbox is not as it was seen any more: nothing changed then.
   move(seen: Sandbox, move: Move): Promise<Sandbox | undefined>;
 }
@@ -52,6 +62,10 @@ export interface TemplateStore {
   list(): Promise<Template[]>;
   // Throws TEMPLATE_NOT_FOUND.
   require(name: string): Promise<Template>;
+}
+
+export interface QuotaStore {
+  put(quota: Quota): Promise<void>;
 }
 
 export interface HostStore {
@@ -96,7 +110,8 @@ export interface EventSource {
 
 // Says that an event was committed; may ring too often, never too seldom.
 export interface Bell {
-  subscribe(sandboxId: SandboxId | undefined): Subscription;
+  // For events of one sandbox, or of all; 'room': for sandboxes that hold nothing any more.
+  subscribe(topic: SandboxId | 'room' | undefined): Subscription;
 }
 
 export interface Subscription {

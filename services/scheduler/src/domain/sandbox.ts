@@ -4,6 +4,7 @@ import type { SandboxState } from './sandbox-state.ts';
 
 export interface Sandbox {
   readonly id: SandboxId;
+  readonly project: string;
   readonly template: string;
   readonly state: SandboxState;
   readonly errorReason: string;

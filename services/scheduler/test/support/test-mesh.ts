@@ -22,6 +22,8 @@ export const soon = () => inMs(10_000);
 export interface HostSize {
   readonly slotCount?: number;
   readonly memoryBytes?: bigint;
+  readonly cpuCount?: number;
+  readonly diskBytes?: bigint;
 }
 
 export async function startTestMesh(database: DatabaseServer) {
@@ -38,8 +40,8 @@ export async function startTestMesh(database: DatabaseServer) {
   const sandboxes = lanes.client('control', SandboxService);
   const hosts: { host: TestHost; size: HostSize }[] = [];
 
-  const report = async ({ id, address: hostAddress }: TestHost, { slotCount = 8, memoryBytes }: HostSize) => {
-    const capacity = { cpuCount: 2, memoryBytes: memoryBytes ?? 64n * 1024n * MiB, slotCount };
+  const report = async ({ id, address: hostAddress }: TestHost, { slotCount = 8, memoryBytes, ...size }: HostSize) => {
+    const capacity = { cpuCount: 8, memoryBytes: memoryBytes ?? 64n * 1024n * MiB, slotCount, ...size };
     await inside.reportHost(
       { hostId: id, address: hostAddress, capacity: { ...capacity, vmm: 'qemu 7.2', accelerator: 'tcg' } },
       soon(),

@@ -1,0 +1,62 @@
+import type { Knex } from 'knex';
+
+import type { QuotaStore } from '../domain/ports.ts';
+import { type Amounts, type Quota, requireWithinQuota } from '../domain/quota.ts';
+import { liveStates } from '../domain/sandbox-state.ts';
+import type { Database } from './postgres.ts';
+
+interface QuotaRow {
+  readonly project: string;
+  readonly sandbox_count: number;
+  readonly vcpu_count: number;
+  readonly memory_bytes: string;
+  readonly disk_bytes: string;
+}
+
+export class PostgresQuotas implements QuotaStore {
+  readonly #database: Database;
+
+  constructor(database: Database) {
+    this.#database = database;
+  }
+
+  async put(quota: Quota): Promise<void> {
+    const row = {
+      project: quota.project,
+      sandbox_count: quota.sandboxCount,
+      vcpu_count: quota.vcpuCount,
+      memory_bytes: quota.memoryBytes,
+      disk_bytes: quota.diskBytes,
+    };
+    await this.#database.run(async (db) => db('quotas').insert(row).onConflict('project').merge());
+  }
+
+  // Throws QUOTA_EXCEEDED. The project's row is locked until the transaction ends: of two creates that
+  // race for the last of something, the second counts the first.
+  async requireRoom(tx: Knex.Transaction, project: string, need: Amounts): Promise<void> {
+    const row = await tx<QuotaRow>('quotas').where({ project }).forUpdate().first();
+    if (!row) return;
+    const used = await tx('sandboxes')
+      .count({ sandboxCount: '*' })
+      .sum({ vcpuCount: 'vcpu_count', memoryBytes: 'memory_bytes', diskBytes: 'disk_bytes' })
+      .where({ project })
+      .whereIn('state', liveStates)
+      .first();
+    requireWithinQuota(
+      {
+        project,
+        sandboxCount: row.sandbox_count,
+        vcpuCount: row.vcpu_count,
+        memoryBytes: Number(row.memory_bytes),
+        diskBytes: Number(row.disk_bytes),
+      },
+      {
+        sandboxCount: Number(used?.['sandboxCount'] ?? 0),
+        vcpuCount: Number(used?.['vcpuCount'] ?? 0),
+        memoryBytes: Number(used?.['memoryBytes'] ?? 0),
+        diskBytes: Number(used?.['diskBytes'] ?? 0),
+      },
+      need,
+    );
+  }
+}
