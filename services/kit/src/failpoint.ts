@@ -1,0 +1,97 @@
+// Places where a test can make a service die, stall or fail. They do nothing unless WRENN_FAILPOINTS is set,
+// and a service that has it set starts only with WRENN_ALLOW_FAILPOINTS=1 beside it.
+// The one module-wide state of the kit: a failpoint must cost nothing where it stands, wiring included.
+import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { z } from 'zod';
+
+import { ConfigError } from './config.ts';
+import { WrennError } from './errors.ts';
+import type { Log } from './log.ts';
+
+// Every place there is, in the order in which a sandbox passes them.
+export const failpointNames = [
+  'vm.journal.directory-made',
+  'vm.create.journalled',
+  'vm.create.leased',
+  'vm.create.disk-made',
+  'vm.create.acquired',
+  'vm.spawn.jailed',
+  'vm.spawn.before',
+  'vm.spawn.after',
+  'vm.create.started',
+  'vm.create.booted',
+  'vm.create.initialised',
+  'vm.create.done',
+  'vm.destroy.begun',
+  'vm.release.killed',
+  'vm.release.removed',
+  'vm.destroy.killed',
+  'vm.destroy.released',
+  'vm.destroy.done',
+] as const;
+
+export type FailpointName = (typeof failpointNames)[number];
+type Action = { readonly kind: 'exit' | 'error' | 'delay'; readonly ms: number };
+type Actions = ReadonlyMap<string, Action>;
+
+// What a service with failpoints reads beside its own fields.
+export const failpointShape = {
+  failpoints: z.string().optional(), // `name=exit,name=delay:250,name=error`, or `@/path` of a file that holds such.
+  allowFailpoints: z.literal('1').optional(),
+};
+
+export interface FailpointConfig {
+  readonly failpoints?: string | undefined;
+  readonly allowFailpoints?: '1' | undefined;
+}
+
+let actions: (() => Actions) | undefined;
+
+// Called once by main.ts. A file is read anew at each failpoint, so that a test can arm a running service.
+export function armFailpoints({ failpoints, allowFailpoints }: FailpointConfig, log: Log): void {
+  actions = undefined;
+  if (failpoints === undefined) return;
+  if (!allowFailpoints) throw new ConfigError('WRENN_FAILPOINTS: refused without WRENN_ALLOW_FAILPOINTS=1');
+  log.warn({ failpoints }, 'failpoints are armed: this service fails on purpose');
+  if (failpoints.startsWith('@')) {
+    const path = failpoints.slice(1);
+    actions = () => parseFailpoints(textOf(path));
+  } else {
+    const parsed = parseFailpoints(failpoints);
+    actions = () => parsed;
+  }
+}
+
+// `exit` kills this process as kill -9 does; `error` throws; `delay` waits.
+export async function failpoint(name: FailpointName): Promise<void> {
+  const action = actions?.().get(name);
+  if (action === undefined) return;
+  if (action.kind === 'exit') process.kill(process.pid, 'SIGKILL');
+  else if (action.kind === 'error') throw new WrennError('INTERNAL', `failpoint ${name}`);
+  else await sleep(action.ms);
+}
+
+function parseFailpoints(text: string): Actions {
+  const parsed = new Map<string, Action>();
+  for (const entry of text.split(',').map((part) => part.trim())) {
+    if (entry === '') continue;
+    const [, name = '', kind, ms = '0'] = /^([a-z.-]+)=(exit|error|delay)(?::(\d{1,6}))?$/.exec(entry) ?? [];
+    const isWhole = (kind === 'delay') === entry.includes(':');
+    if (!isWhole || !failpointNames.some((known) => known === name)) {
+      throw new ConfigError(`WRENN_FAILPOINTS: "${entry}" is none; names are ${failpointNames.join(', ')}`);
+    }
+    parsed.set(name, { kind: kind as Action['kind'], ms: Number(ms) });
+  }
+  return parsed;
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
+    throw error;
+  }
+}
