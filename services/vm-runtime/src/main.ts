@@ -1,17 +1,23 @@
-import { copyFile, mkdir } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { systemClock } from '@wrenn/kit/clock';
+import { armFailpoints } from '@wrenn/kit/failpoint';
 import { Lanes } from '@wrenn/kit/lanes';
 import { openLog } from '@wrenn/kit/log';
 import { RpcServer } from '@wrenn/kit/rpc-server';
 import { Shutdown, runService } from '@wrenn/kit/shutdown';
 import { startTelemetry } from '@wrenn/kit/telemetry/start';
+import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
 import { LogService } from '@wrenn/proto/wrenn/v1/log';
+import { PortService } from '@wrenn/proto/wrenn/v1/port';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { VmRuntimeService } from '@wrenn/proto/wrenn/vmruntime/v1/vmruntime';
 
 import { chooseAccelerator, measureTscKhz, qemuVersion } from './adapters/accelerator.ts';
+import { copyBootFiles } from './adapters/boot-files.ts';
+import { BulkThread } from './adapters/bulk-thread.ts';
 import { Cgroups } from './adapters/cgroups.ts';
 import { GrpcAgentDialer } from './adapters/grpc-guest-agent.ts';
 import { HostReport, guestMemoryBytes } from './adapters/host-report.ts';
@@ -19,27 +25,33 @@ import { NetworkSlots } from './adapters/network-slots.ts';
 import { Qemu } from './adapters/qemu.ts';
 import { StoreDisks } from './adapters/store-disks.ts';
 import { VmJournal } from './adapters/vm-journal.ts';
-import { type Config, parseConfig } from './config.ts';
+import { parseConfig } from './config.ts';
 import { VmTable } from './domain/vm-table.ts';
+import { filesystemHandlers, vmFiles } from './filesystem-server.ts';
+import { portHandlers } from './port-server.ts';
 import { execTimeoutMs, processHandlers } from './process-server.ts';
 import { logHandlers, vmHandlers } from './server.ts';
 
 await runService(async () => {
   const config = parseConfig(process.env);
   const log = openLog('vm-runtime', config.logLevel);
+  armFailpoints(config, log);
   const stop = new Shutdown(log);
-  stop.own('telemetry', startTelemetry('vm-runtime', process.env['OTEL_EXPORTER_OTLP_ENDPOINT']));
+  const otlpEndpoint = process.env['OTEL_EXPORTER_OTLP_ENDPOINT'];
+  stop.own('telemetry', startTelemetry('vm-runtime', otlpEndpoint));
 
   const network = stop.own('network lanes', new Lanes(config.network, 'the network service'));
   const store = stop.own('snapshot-store lanes', new Lanes(config.snapshotStore, 'the snapshot store'));
   const scheduler = stop.own('scheduler lanes', new Lanes(config.scheduler, 'the scheduler'));
 
-  const guest = await guestFiles(config);
+  const guest = await copyBootFiles(join(config.runDir, 'boot'), config);
   const tscKhz = await measureTscKhz(config.agentBinary);
   const accelerator = await chooseAccelerator(guest, tscKhz, config.dataDir, log);
   const vmsDir = join(config.runDir, 'vms');
   await mkdir(config.ramDir, { recursive: true });
 
+  const bulkSettings = { listen: config.bulkListen, logLevel: config.logLevel, otlpEndpoint };
+  const bulk = stop.own('bulk thread', new BulkThread(bulkSettings, log));
   const slots = new NetworkSlots(network);
   const vms = stop.own(
     'vms',
@@ -56,9 +68,12 @@ await runService(async () => {
       journal: new VmJournal(vmsDir, log),
       log,
       clock: systemClock,
+      bulk,
+      newAccessToken: () => randomBytes(32).toString('hex'),
     }),
   );
   await vms.adopt();
+  await bulk.start();
 
   const rpc = stop.own(
     'rpc server',
@@ -73,6 +88,8 @@ await runService(async () => {
   );
   rpc.add(VmRuntimeService, vmHandlers(vms));
   rpc.add(ProcessService, processHandlers(vms));
+  rpc.add(FilesystemService, filesystemHandlers(vmFiles(vms, config.edgeUrl, systemClock)));
+  rpc.add(PortService, portHandlers(vms));
   rpc.add(LogService, logHandlers(vms));
   await rpc.listen(config.listen);
   rpc.ready();
@@ -80,6 +97,7 @@ await runService(async () => {
   const facts = {
     hostId: config.hostId,
     address: config.advertise,
+    bulkAddress: config.bulkAdvertise,
     vmm: `qemu ${await qemuVersion()}`,
     accelerator,
     memoryBytes: await guestMemoryBytes(config.ramDir),
@@ -87,13 +105,3 @@ await runService(async () => {
   stop.own('host report', new HostReport(scheduler, facts, () => slots.capacity(), log));
   await stop.onSignal();
 });
-
-// Kernel and initramfs where every VMM's uid can read them, whatever the modes of the image cache.
-async function guestFiles({ runDir, kernel, initramfs }: Config): Promise<{ kernel: string; initramfs: string }> {
-  const dir = join(runDir, 'boot');
-  await mkdir(dir, { recursive: true, mode: 0o755 });
-  const files = { kernel: join(dir, 'vmlinuz'), initramfs: join(dir, 'initramfs') };
-  await copyFile(kernel, files.kernel);
-  await copyFile(initramfs, files.initramfs);
-  return files;
-}

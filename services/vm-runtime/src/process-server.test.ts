@@ -69,14 +69,23 @@ test('refuses signals that do not exist and input that is empty', async () => {
 
 test('streams started first, output in order, exited last', async () => {
   agent.script = [
-    { kind: 'stdout', data: Buffer.from([0, 255, 10]) },
-    { kind: 'stderr', data: Buffer.from('e') },
-    { kind: 'exited', exitCode: 2, signal: 0 },
+    { kind: 'stdout', sequence: 1n, data: Buffer.from([0, 255, 10]) },
+    { kind: 'stderr', sequence: 2n, data: Buffer.from('e') },
+    { kind: 'exited', sequence: 3n, exitCode: 2, signal: 0 },
   ];
   const events = await Array.fromAsync(client().start({ sandboxId, process }));
   expect(events.map(({ event }) => event?.event.case)).toEqual(['started', 'stdout', 'stderr', 'exited']);
+  expect(events.map(({ event }) => event?.sequence)).toEqual([0n, 1n, 2n, 3n]);
   expect(events[1]?.event?.event.value).toEqual(Buffer.from([0, 255, 10]));
   expect(events[3]?.event?.event.value).toMatchObject({ exitCode: 2, signal: 0 });
+});
+
+test('a reconnect asks for what came behind the last event that was seen, also behind none', async () => {
+  const selector = { selector: { case: 'pid' as const, value: 7 } };
+  for (const seen of [{}, { afterSequence: 0n }, { afterSequence: 41n }]) {
+    await Array.fromAsync(client().connect({ sandboxId, process: selector, ...seen }));
+  }
+  expect(agent.connectedAfter).toEqual([undefined, 0n, 41n]);
 });
 
 test('exec of a sandbox that is elsewhere is not found', async () => {

@@ -40,7 +40,8 @@ export function processHandlers(vms: VmTable): RpcHandlers<typeof ProcessService
       for await (const event of events) yield { event: wireEvent(event) };
     },
     async *connect(request, call) {
-      const events = agentOf(request.sandboxId).connect(selectorOf(request.process), call.signal);
+      const selector = selectorOf(request.process);
+      const events = agentOf(request.sandboxId).connect(selector, request.afterSequence, call.signal);
       for await (const event of events) yield { event: wireEvent(event) };
     },
     async sendInput(request, call) {
@@ -112,8 +113,11 @@ function wireEvent(event: ProcessEvent) {
     case 'started':
       return { event: { case: 'started' as const, value: { pid: event.pid } } };
     case 'exited':
-      return { event: { case: 'exited' as const, value: { exitCode: event.exitCode, signal: event.signal } } };
+      return {
+        sequence: event.sequence,
+        event: { case: 'exited' as const, value: { exitCode: event.exitCode, signal: event.signal } },
+      };
     default:
-      return { event: { case: event.kind, value: event.data } };
+      return { sequence: event.sequence, event: { case: event.kind, value: event.data } };
   }
 }

@@ -3,8 +3,16 @@ import type { OutboundCall } from '@wrenn/kit/deadlines';
 import { WrennError } from '@wrenn/kit/errors';
 import type { SandboxId } from '@wrenn/kit/ids';
 
-import type { Command, GuestAgent, ProcessEvent, Selector, StartOptions } from '../src/domain/guest-agent.ts';
-import type { Death, Disks, Journal, Launch, Machine, Slots, VmRecord, Vmm } from '../src/domain/vm.ts';
+import type {
+  Command,
+  GuestAgent,
+  PortChange,
+  ProcessEvent,
+  Selector,
+  StartOptions,
+} from '../src/domain/guest-agent.ts';
+import type { GuestFiles } from '../src/domain/guest-files.ts';
+import type { BulkServer, Death, Disks, Journal, Launch, Machine, Slots, VmRecord, Vmm } from '../src/domain/vm.ts';
 
 export class FakeSlots implements Slots {
   readonly leased = new Set<SandboxId>();
@@ -51,6 +59,12 @@ export class FakeMachine implements Machine {
   readonly process = { pid: 4242, startTicks: 1 };
   readonly #ended = Promise.withResolvers<Death>();
   readonly ended = this.#ended.promise;
+
+  isHealthy = true;
+
+  async isAnswering(): Promise<boolean> {
+    return this.isHealthy;
+  }
 
   async readConsole(): Promise<Uint8Array> {
     return Buffer.from('last words');
@@ -99,6 +113,18 @@ export class FakeJournal implements Journal {
   }
 }
 
+export class FakeBulk implements BulkServer {
+  readonly guests = new Map<SandboxId, string>();
+
+  add(sandboxId: SandboxId, guestAddress: string, accessToken: string): void {
+    this.guests.set(sandboxId, `${guestAddress} ${accessToken}`);
+  }
+
+  remove(sandboxId: SandboxId): void {
+    this.guests.delete(sandboxId);
+  }
+}
+
 // Plays a script of events; a kill makes it end by that signal.
 export class FakeAgent implements GuestAgent {
   script: ProcessEvent[] = [];
@@ -110,6 +136,10 @@ export class FakeAgent implements GuestAgent {
   isClosed = false;
   readonly input: string[] = [];
   readonly signals: number[] = [];
+  readonly connectedAfter: (bigint | undefined)[] = [];
+  portChanges: PortChange[] = [];
+  isHealthy = true;
+  files: GuestFiles = undefined as never; // Set by the tests that need it.
   readonly #killed = Promise.withResolvers<number>();
 
   async awaitListening(signal: AbortSignal): Promise<void> {
@@ -136,10 +166,11 @@ export class FakeAgent implements GuestAgent {
     yield* this.script;
     if (!this.isEndless) return;
     const number = await Promise.race([this.#killed.promise, aborted(signal)]);
-    yield { kind: 'exited', exitCode: 128 + number, signal: number };
+    yield { kind: 'exited', sequence: 1n, exitCode: 128 + number, signal: number };
   }
 
-  connect(_selector: Selector, signal: AbortSignal): AsyncIterable<ProcessEvent> {
+  connect(_selector: Selector, afterSequence: bigint | undefined, signal: AbortSignal): AsyncIterable<ProcessEvent> {
+    this.connectedAfter.push(afterSequence);
     return this.start({ command: '', args: [], env: {}, cwd: '', user: '' }, { hasStdin: false }, signal);
   }
 
@@ -159,6 +190,14 @@ export class FakeAgent implements GuestAgent {
 
   async list(_call: OutboundCall) {
     return [];
+  }
+
+  async *watchPorts(): AsyncGenerator<PortChange, void> {
+    yield* this.portChanges;
+  }
+
+  async isAnswering(): Promise<boolean> {
+    return this.isHealthy;
   }
 
   close(): void {

@@ -1,60 +1,58 @@
-// The guest agent over gRPC: lifecycle on the control lane, processes on the interactive one. The lanes
-// belong to one VM and end with it.
+// The guest agent over gRPC: lifecycle on the control lane, processes, files and ports on the interactive one.
 import { randomBytes } from 'node:crypto';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { timestampNow } from '@bufbuild/protobuf/wkt';
-import type { OutboundCall } from '@wrenn/kit/deadlines';
-import { WrennError } from '@wrenn/kit/errors';
-import { Lanes, type RpcClient } from '@wrenn/kit/lanes';
+import { type OutboundCall, inMs } from '@wrenn/kit/deadlines';
+import type { RpcClient } from '@wrenn/kit/lanes';
+import { Health } from '@wrenn/proto/grpc/health/v1/health';
 import { Process, type Signal, type ProcessEvent as WireEvent } from '@wrenn/proto/process/process';
-import { AgentService } from '@wrenn/proto/wrenn/agent/v1/agent';
-import { Metadata } from 'nice-grpc-common';
+import { AgentService, type WatchPortsResponse } from '@wrenn/proto/wrenn/agent/v1/agent';
 
 import type { AgentDialer } from '../domain/vm.ts';
 import type {
   Command,
   GuestAgent,
   GuestIdentity,
+  PortChange,
   ProcessEvent,
   RunningProcess,
   Selector,
   StartOptions,
 } from '../domain/guest-agent.ts';
-import { agentReasons } from './agent-reasons.ts';
+import type { GuestFiles } from '../domain/guest-files.ts';
+import { AgentConnection, agentPort } from './agent-connection.ts';
+import { GrpcGuestFiles } from './grpc-guest-files.ts';
 
-const agentPort = 49_983;
 // What a guest's kernel pool holds: a booted VM has nothing else to start from but the CPU's own.
 const entropyBytes = 64;
-const maxMessageChars = 1000;
 // A SYN that the booting guest does not see yet is not repeated by the kernel for a second: ask anew.
 const dialTimeoutMs = 100;
 const dialPauseMs = 10;
 
 export class GrpcAgentDialer implements AgentDialer {
-  dial(guestAddress: string): GuestAgent {
-    return new GrpcGuestAgent(guestAddress);
+  dial(guestAddress: string, accessToken: string): GuestAgent {
+    return new GrpcGuestAgent(new AgentConnection(guestAddress, accessToken));
   }
 }
 
 class GrpcGuestAgent implements GuestAgent {
-  readonly #address: string;
-  readonly #lanes: Lanes;
-  readonly #gone = new AbortController();
+  readonly files: GuestFiles;
+  readonly #connection: AgentConnection;
   readonly #process: RpcClient<typeof Process.method>;
 
-  constructor(address: string) {
-    this.#address = address;
-    this.#lanes = new Lanes(`${address}:${agentPort}`, 'the guest agent', agentReasons);
-    this.#process = this.#lanes.client('interactive', Process);
+  constructor(connection: AgentConnection) {
+    this.#connection = connection;
+    this.#process = connection.client('interactive', Process);
+    this.files = new GrpcGuestFiles(connection, 'interactive');
   }
 
   async awaitListening(signal: AbortSignal): Promise<void> {
-    while (!(await accepts(this.#address, agentPort))) await sleep(dialPauseMs, undefined, { signal });
+    while (!(await accepts(this.#connection.address, agentPort))) await sleep(dialPauseMs, undefined, { signal });
   }
 
-  init(identity: GuestIdentity, call: OutboundCall): Promise<void> {
+  async init(identity: GuestIdentity, call: OutboundCall): Promise<void> {
     const request = {
       sandboxId: identity.sandboxId,
       templateId: identity.template,
@@ -63,10 +61,10 @@ class GrpcGuestAgent implements GuestAgent {
       time: timestampNow(),
       defaultUser: identity.defaultUser,
       entropy: randomBytes(entropyBytes),
+      accessToken: this.#connection.accessToken,
     };
-    return this.#asked(async () => {
-      await this.#lanes.client('control', AgentService).init(request, this.#bounded(call));
-    });
+    const service = this.#connection.client('control', AgentService);
+    await this.#connection.asked(() => service.init(request, this.#connection.as('', call)));
   }
 
   start(command: Command, options: StartOptions, signal: AbortSignal): AsyncIterable<ProcessEvent> {
@@ -75,33 +73,35 @@ class GrpcGuestAgent implements GuestAgent {
       stdin: options.hasStdin,
       ...(options.tag && { tag: options.tag }),
     };
-    const call = { ...this.#bounded({ signal }), metadata: userMetadata(command.user) };
-    return this.#events(this.#process.start(request, call));
+    const call = this.#connection.as(command.user, { signal });
+    return this.#connection.streamed(this.#process.start(request, call), domainEvent);
   }
 
-  connect(selector: Selector, signal: AbortSignal): AsyncIterable<ProcessEvent> {
-    return this.#events(this.#process.connect({ process: wireSelector(selector) }, this.#bounded({ signal })));
+  connect(selector: Selector, afterSequence: bigint | undefined, signal: AbortSignal): AsyncIterable<ProcessEvent> {
+    const request = { process: wireSelector(selector), ...(afterSequence !== undefined && { afterSequence }) };
+    const call = this.#connection.as('', { signal });
+    return this.#connection.streamed(this.#process.connect(request, call), domainEvent);
   }
 
-  sendInput(selector: Selector, data: Uint8Array, call: OutboundCall): Promise<void> {
+  async sendInput(selector: Selector, data: Uint8Array, call: OutboundCall): Promise<void> {
     const request = { process: wireSelector(selector), input: { input: { case: 'stdin' as const, value: data } } };
-    return this.#asked(async () => void (await this.#process.sendInput(request, this.#bounded(call))));
+    await this.#connection.asked(() => this.#process.sendInput(request, this.#connection.as('', call)));
   }
 
-  closeStdin(selector: Selector, call: OutboundCall): Promise<void> {
+  async closeStdin(selector: Selector, call: OutboundCall): Promise<void> {
     const request = { process: wireSelector(selector) };
-    return this.#asked(async () => void (await this.#process.closeStdin(request, this.#bounded(call))));
+    await this.#connection.asked(() => this.#process.closeStdin(request, this.#connection.as('', call)));
   }
 
-  signal(selector: Selector, signal: number, call: OutboundCall): Promise<void> {
+  async signal(selector: Selector, signal: number, call: OutboundCall): Promise<void> {
     // Any number is sent as it is: the enum names only what E2B's clients know.
     const request = { process: wireSelector(selector), signal: signal as Signal };
-    return this.#asked(async () => void (await this.#process.sendSignal(request, this.#bounded(call))));
+    await this.#connection.asked(() => this.#process.sendSignal(request, this.#connection.as('', call)));
   }
 
   list(call: OutboundCall): Promise<RunningProcess[]> {
-    return this.#asked(async () => {
-      const { processes } = await this.#process.list({}, this.#bounded(call));
+    return this.#connection.asked(async () => {
+      const { processes } = await this.#process.list({}, this.#connection.as('', call));
       return processes.map(({ pid, tag = '', config }) => ({
         pid,
         tag,
@@ -116,42 +116,24 @@ class GrpcGuestAgent implements GuestAgent {
     });
   }
 
-  // Cuts what still runs: a dead guest sends no reset, so its calls would hang until keepalive notices.
+  watchPorts(signal: AbortSignal): AsyncIterable<PortChange> {
+    const service = this.#connection.client('interactive', AgentService);
+    return this.#connection.streamed(service.watchPorts({}, this.#connection.as('', { signal })), portChange);
+  }
+
+  async isAnswering(limitMs: number): Promise<boolean> {
+    const health = this.#connection.client('control', Health);
+    try {
+      await health.check({ service: '' }, this.#connection.as('', inMs(limitMs)));
+      return true;
+    } catch {
+      // Why there is no answer makes no difference.
+      return false;
+    }
+  }
+
   close(): void {
-    this.#gone.abort();
-    this.#lanes.close();
-  }
-
-  async *#events(events: AsyncIterable<{ event?: WireEvent | undefined }>): AsyncGenerator<ProcessEvent, void> {
-    try {
-      for await (const { event } of events) {
-        const known = event && domainEvent(event);
-        if (known) yield known;
-      }
-    } catch (error) {
-      throw this.#translated(error);
-    }
-  }
-
-  async #asked<T>(ask: () => Promise<T>): Promise<T> {
-    try {
-      return await ask();
-    } catch (error) {
-      throw this.#translated(error);
-    }
-  }
-
-  #bounded<C extends OutboundCall>(call: C): C {
-    const { signal } = call;
-    return { ...call, signal: signal ? AbortSignal.any([signal, this.#gone.signal]) : this.#gone.signal };
-  }
-
-  #translated(error: unknown): unknown {
-    if (!(error instanceof WrennError)) return error;
-    if (this.#gone.signal.aborted)
-      return new WrennError('VMM_DIED', 'the sandbox ended during the call', { cause: error });
-    const reason = error.reason === 'SERVICE_UNAVAILABLE' ? 'AGENT_UNREACHABLE' : error.reason;
-    return new WrennError(reason, printable(error.message), { cause: error, meta: error.meta });
+    this.#connection.close();
   }
 }
 
@@ -173,33 +155,28 @@ function wireSelector(selector: Selector) {
   return { selector: chosen };
 }
 
-function domainEvent({ event }: WireEvent): ProcessEvent | undefined {
+function domainEvent({ event: wire }: { event?: WireEvent | undefined }): ProcessEvent | undefined {
+  if (!wire) return undefined;
+  const { event, sequence } = wire;
   switch (event.case) {
     case 'start':
       return { kind: 'started', pid: event.value.pid };
-    case 'end':
-      return {
-        kind: 'exited',
-        exitCode: event.value.exitCode,
-        signal: event.value.exited ? 0 : event.value.exitCode - 128,
-      };
+    case 'end': {
+      const exitCode = Math.min(Math.max(event.value.exitCode, 0), 255);
+      return { kind: 'exited', sequence, exitCode, signal: event.value.exited ? 0 : Math.max(exitCode - 128, 0) };
+    }
     case 'data': {
       const { output } = event.value;
-      if (output.case === 'stdout' || output.case === 'stderr') return { kind: output.case, data: output.value };
-      return undefined;
+      if (output.case !== 'stdout' && output.case !== 'stderr') return undefined;
+      return { kind: output.case, sequence, data: output.value };
     }
     default:
       return undefined;
   }
 }
 
-// envd's protocol names the user by HTTP's basic authentication, without a password.
-function userMetadata(user: string): Metadata {
-  if (user === '') return Metadata();
-  return Metadata({ authorization: `Basic ${Buffer.from(`${user}:`).toString('base64')}` });
-}
-
-// The text comes from inside the guest and ends in terminals and logs.
-function printable(text: string): string {
-  return text.slice(0, maxMessageChars).replaceAll(/[\p{Cc}\p{Cf}]/gu, '?');
+function portChange({ change }: WatchPortsResponse): PortChange | undefined {
+  if (change.case === undefined) return undefined;
+  const { port, isLoopbackOnly } = change.value;
+  return port >= 1 && port <= 65_535 ? { kind: change.case, port, isLoopbackOnly } : undefined;
 }

@@ -16,6 +16,7 @@ const sharePercent = 80;
 export interface HostFacts {
   readonly hostId: string;
   readonly address: string;
+  readonly bulkAddress: string;
   readonly vmm: string;
   readonly accelerator: string;
   readonly memoryBytes: number;
@@ -53,7 +54,8 @@ export class HostReport {
           accelerator: facts.accelerator,
         };
         const call = inMs(callLimitMs, this.#stop.signal);
-        await client.reportHost({ hostId: facts.hostId, address: facts.address, capacity }, call);
+        const { hostId, address, bulkAddress } = facts;
+        await client.reportHost({ hostId, address, bulkAddress, capacity }, call);
         if (!isHeard) log.info('the scheduler hears this host again');
         isHeard = true;
       } catch (error) {

@@ -3,6 +3,7 @@ import { type ProcessIdentity, isRunning } from '@wrenn/kit/process-identity';
 
 import { ConsoleRing } from '../domain/console-ring.ts';
 import type { Death, Machine } from '../domain/vm.ts';
+import { answersWithin } from '../domain/watchdog.ts';
 import { Qmp, type QmpEvent } from './qmp.ts';
 import { consoleBytes } from './qemu-args.ts';
 
@@ -31,15 +32,28 @@ class QemuMachine implements Machine {
     this.ended = ended;
   }
 
+  isAnswering(limitMs: number): Promise<boolean> {
+    // Its own limit only ends the waiting for an answer that came too late to matter.
+    return answersWithin(this.#qmp.execute('query-status', {}, 2 * limitMs), limitMs);
+  }
+
   // Reading takes bytes out of QEMU's ring, so they are kept here. After QEMU's end what was read before
   // is all there is.
   async readConsole(): Promise<Uint8Array> {
     if (isRunning(this.process)) {
-      const text = await this.#qmp.execute('ringbuf-read', { device: 'console', size: consoleBytes, format: 'base64' });
+      const text = await this.#readRing();
       if (typeof text !== 'string') throw new WrennError('INTERNAL', 'QEMU gave no console text');
       this.#console.append(Buffer.from(text, 'base64'));
     }
     return this.#console.bytes;
+  }
+
+  async #readRing(): Promise<unknown> {
+    try {
+      return await this.#qmp.execute('ringbuf-read', { device: 'console', size: consoleBytes, format: 'base64' });
+    } catch (error) {
+      throw new WrennError('VMM_DIED', 'QEMU does not give its console', { cause: error });
+    }
   }
 }
 

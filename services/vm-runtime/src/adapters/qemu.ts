@@ -5,6 +5,7 @@ import { chown, mkdir, open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { WrennError, messageOf } from '@wrenn/kit/errors';
+import { failpoint } from '@wrenn/kit/failpoint';
 import type { SandboxId } from '@wrenn/kit/ids';
 import {
   type ProcessIdentity,
@@ -48,8 +49,11 @@ export class Qemu implements Vmm {
       await chown(dir, slot.vmmUid, slot.vmmUid);
     }
     await chown(launch.diskPath, slot.vmmUid, slot.vmmUid);
+    await failpoint('vm.spawn.jailed');
     this.#options.cgroups.create(vmName(sandboxId), limitsOf(launch));
+    await failpoint('vm.spawn.before');
     const process = await this.#spawn(launch, paths);
+    await failpoint('vm.spawn.after');
     try {
       const limited = AbortSignal.any([signal, AbortSignal.timeout(connectLimitMs)]);
       return await connectMachine(process, paths.qmp, limited);
@@ -71,9 +75,11 @@ export class Qemu implements Vmm {
       signalProcess(process, 'SIGKILL');
       if (!(await hasEndedWithin(process, killLimitMs))) throw new Error(`QEMU ${process.pid} does not end`);
     }
+    await failpoint('vm.release.killed');
     const paths = this.#paths(sandboxId);
     await rm(paths.ramDir, { recursive: true, force: true });
     await rm(paths.jail, { recursive: true, force: true });
+    await failpoint('vm.release.removed');
     await this.#options.cgroups.remove(name);
   }
 

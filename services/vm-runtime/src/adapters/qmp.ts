@@ -59,11 +59,15 @@ export class Qmp {
     }
   }
 
-  async execute(command: string, args: Readonly<Record<string, unknown>> = {}): Promise<unknown> {
+  async execute(
+    command: string,
+    args: Readonly<Record<string, unknown>> = {},
+    limitMs = replyLimitMs,
+  ): Promise<unknown> {
     const id = this.#nextId++;
     const reply = Promise.withResolvers<unknown>();
     this.#waiting.set(id, reply);
-    const timer = setTimeout(() => reply.reject(new Error(`QEMU did not answer ${command} in time`)), replyLimitMs);
+    const timer = setTimeout(() => reply.reject(new Error(`QEMU did not answer ${command} in time`)), limitMs);
     try {
       if (this.#socket.destroyed) throw new Error('the QMP connection is closed');
       this.#socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 
 import { writeDurably } from '@wrenn/kit/durable-file';
+import { failpoint } from '@wrenn/kit/failpoint';
 import { type SandboxId, isSandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 
@@ -22,6 +23,7 @@ const recordShape = z.discriminatedUnion('phase', [
     phase: z.literal('running'),
     guestAddress: z.ipv4(),
     vmm: z.object({ pid: z.number().int(), startTicks: z.number() }),
+    accessToken: z.string().default(''), // Records of before it was kept have none.
   }),
 ]);
 
@@ -39,6 +41,7 @@ export class VmJournal implements Journal {
     await mkdir(dir, { recursive: true });
     // QEMU, as its own uid, passes through to its jail.
     await chmod(dir, 0o711);
+    await failpoint('vm.journal.directory-made');
     await writeDurably(join(dir, 'vm.json'), JSON.stringify(record), 0o600);
   }
 

@@ -2,6 +2,7 @@
 // before it is asked for, since a call that fails may still have been carried out.
 import { type CallDeadline, within } from '@wrenn/kit/deadlines';
 import { WrennError, hasReason } from '@wrenn/kit/errors';
+import { failpoint } from '@wrenn/kit/failpoint';
 import type { UndoStack } from '@wrenn/kit/undo-stack';
 
 import type { StageTimer } from './stage-timer.ts';
@@ -13,6 +14,7 @@ export interface BootParts {
   readonly vmm: Vmm;
   readonly agents: AgentDialer;
   readonly journal: Journal;
+  readonly newAccessToken: () => string;
 }
 
 const acquireLimitMs = 30_000;
@@ -30,30 +32,46 @@ export async function bootVm(
   const { sandboxId } = spec;
   undo.push(() => parts.journal.remove(sandboxId));
   await parts.journal.write({ sandboxId, createdAtMs, phase: 'starting' });
+  await failpoint('vm.create.journalled');
 
   undo.push(() => parts.slots.release(sandboxId));
   undo.push(() => parts.disks.delete(sandboxId));
   const [slot, disk] = await both(
-    timer.time('network', () => parts.slots.lease(sandboxId, within(caller, acquireLimitMs))),
-    timer.time('disk', () => parts.disks.create(spec, within(caller, acquireLimitMs))),
+    timer.time('network', async () => {
+      const leased = await parts.slots.lease(sandboxId, within(caller, acquireLimitMs));
+      await failpoint('vm.create.leased');
+      return leased;
+    }),
+    timer.time('disk', async () => {
+      const made = await parts.disks.create(spec, within(caller, acquireLimitMs));
+      await failpoint('vm.create.disk-made');
+      return made;
+    }),
   );
+  await failpoint('vm.create.acquired');
 
-  const agent = parts.agents.dial(slot.guestAddress);
+  const accessToken = parts.newAccessToken();
+  const agent = parts.agents.dial(slot.guestAddress, accessToken);
   undo.push(() => agent.close());
   undo.push(() => parts.vmm.release(sandboxId));
   const { vcpuCount, memoryBytes } = spec;
   const launch: Launch = { sandboxId, vcpuCount, memoryBytes, slot, diskPath: disk.path };
   const start = async () => {
     const machine = await timer.time('vmm', () => parts.vmm.start(launch, caller.signal));
+    await failpoint('vm.create.started');
     await timer.time('boot', () => awaitAgent(machine, (signal) => agent.awaitListening(signal), caller));
     return machine;
   };
   const machine = await withOneRetry(start, () => parts.vmm.release(sandboxId));
+  await failpoint('vm.create.booted');
 
   await timer.time('init', () => agent.init(spec, within(caller, initLimitMs)));
+  await failpoint('vm.create.initialised');
   const { guestAddress } = slot;
-  await parts.journal.write({ sandboxId, createdAtMs, phase: 'running', guestAddress, vmm: machine.process });
-  return { machine, agent, guestAddress };
+  const known = { guestAddress, accessToken };
+  await parts.journal.write({ sandboxId, createdAtMs, phase: 'running', vmm: machine.process, ...known });
+  await failpoint('vm.create.done');
+  return { machine, agent, ...known };
 }
 
 // Both results, or the first failure once both have come to an end: nothing goes on behind an undo.

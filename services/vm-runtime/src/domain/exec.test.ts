@@ -11,9 +11,10 @@ const options: ExecOptions = {
   timeoutMs: 60_000,
   maxOutputBytes: 1000,
 };
-const stdout = (text: string) => ({ kind: 'stdout' as const, data: Buffer.from(text) });
-const stderr = (text: string) => ({ kind: 'stderr' as const, data: Buffer.from(text) });
-const exited = (exitCode: number) => ({ kind: 'exited' as const, exitCode, signal: 0 });
+const sequence = 0n;
+const stdout = (text: string) => ({ kind: 'stdout' as const, sequence, data: Buffer.from(text) });
+const stderr = (text: string) => ({ kind: 'stderr' as const, sequence, data: Buffer.from(text) });
+const exited = (exitCode: number) => ({ kind: 'exited' as const, sequence, exitCode, signal: 0 });
 const textOf = (bytes: Uint8Array) => Buffer.from(bytes).toString();
 
 test('returns both outputs and the exit code', async () => {

@@ -1,6 +1,8 @@
 // The guest's agent as vm-runtime uses it. What it answers comes from inside the guest: untrusted.
 import type { OutboundCall } from '@wrenn/kit/deadlines';
 
+import type { GuestFiles } from './guest-files.ts';
+
 export interface GuestIdentity {
   readonly sandboxId: string;
   readonly template: string;
@@ -20,8 +22,14 @@ export type Selector = { readonly pid: number } | { readonly tag: string };
 
 export type ProcessEvent =
   | { readonly kind: 'started'; readonly pid: number }
-  | { readonly kind: 'stdout' | 'stderr'; readonly data: Uint8Array }
-  | { readonly kind: 'exited'; readonly exitCode: number; readonly signal: number };
+  | { readonly kind: 'stdout' | 'stderr'; readonly sequence: bigint; readonly data: Uint8Array }
+  | { readonly kind: 'exited'; readonly sequence: bigint; readonly exitCode: number; readonly signal: number };
+
+export interface PortChange {
+  readonly kind: 'opened' | 'closed';
+  readonly port: number;
+  readonly isLoopbackOnly: boolean;
+}
 
 export interface RunningProcess {
   readonly pid: number;
@@ -42,10 +50,16 @@ export interface GuestAgent {
   init(identity: GuestIdentity, call: OutboundCall): Promise<void>;
   // `started` first, `exited` last. Leaving the stream leaves the process running.
   start(command: Command, options: StartOptions, signal: AbortSignal): AsyncIterable<ProcessEvent>;
-  connect(selector: Selector, signal: AbortSignal): AsyncIterable<ProcessEvent>;
+  // Replays what came behind `afterSequence` first; undefined: from now on.
+  connect(selector: Selector, afterSequence: bigint | undefined, signal: AbortSignal): AsyncIterable<ProcessEvent>;
   sendInput(selector: Selector, data: Uint8Array, call: OutboundCall): Promise<void>;
   closeStdin(selector: Selector, call: OutboundCall): Promise<void>;
   signal(selector: Selector, signal: number, call: OutboundCall): Promise<void>;
   list(call: OutboundCall): Promise<RunningProcess[]>;
+  readonly files: GuestFiles;
+  // One `opened` for each port that is served already, then changes.
+  watchPorts(signal: AbortSignal): AsyncIterable<PortChange>;
+  // Whether it gives any sign of life; never rejects.
+  isAnswering(limitMs: number): Promise<boolean>;
   close(): void;
 }

@@ -4,7 +4,7 @@ import { newSandboxId } from '@wrenn/kit/ids';
 import { openLog } from '@wrenn/kit/log';
 import { beforeEach, expect, test, vi } from 'vitest';
 
-import { FakeAgent, FakeDisks, FakeJournal, FakeSlots, FakeVmm } from '../../test/fakes.ts';
+import { FakeAgent, FakeBulk, FakeDisks, FakeJournal, FakeSlots, FakeVmm } from '../../test/fakes.ts';
 import type { VmSpec } from './vm.ts';
 import { VmTable } from './vm-table.ts';
 
@@ -20,6 +20,8 @@ let disks: FakeDisks;
 let vmm: FakeVmm;
 let journal: FakeJournal;
 let agent: FakeAgent;
+let bulk: FakeBulk;
+const token = 'a'.repeat(64);
 
 const table = () =>
   new VmTable({
@@ -30,6 +32,9 @@ const table = () =>
     agents: { dial: () => agent },
     log: openLog('test', 'silent'),
     clock: systemClock,
+    bulk,
+    newAccessToken: () => token,
+    watchdogTimes: { pauseMs: 5, lookMs: 5, roundMs: 5, rounds: 2 },
   });
 
 const held = () => [slots.leased.size, disks.made.size, vmm.running.size, journal.records.size];
@@ -40,6 +45,7 @@ beforeEach(() => {
   vmm = new FakeVmm();
   journal = new FakeJournal();
   agent = new FakeAgent();
+  bulk = new FakeBulk();
 });
 
 test('makes a VM, tells its stages and lists it as running', async () => {
@@ -144,6 +150,43 @@ test('tells of a VM that died why, cuts its calls and still shows its console', 
   await vi.waitFor(() => expect(agent.isClosed).toBe(true));
   expect(() => vms.running(wanted.sandboxId)).toThrow('killed');
   expect(Buffer.from(await vms.readConsole(wanted.sandboxId)).toString()).toBe('last words');
+});
+
+test('the bulk thread knows a sandbox from the moment it runs until it dies or is destroyed', async () => {
+  const vms = table();
+  const [dying, destroyed] = [spec(), spec()];
+  for (const wanted of [dying, destroyed]) await vms.create(wanted, caller);
+  expect(bulk.guests.get(dying.sandboxId)).toBe(`10.11.0.1 ${token}`);
+  vmm.running.get(dying.sandboxId)!.die({ reason: 'VMM_DIED', message: 'killed' });
+  await vi.waitFor(() => expect(bulk.guests.has(dying.sandboxId)).toBe(false));
+  await vms.destroy(destroyed.sandboxId);
+  expect(bulk.guests.size).toBe(0);
+});
+
+test('a VMM that gives no sign, nor its guest, is dead; one sign is enough to live', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const state = () => vms.list()[0]!.state;
+  const machine = vmm.running.get(wanted.sandboxId)!;
+  machine.isHealthy = false;
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  expect(state().name).toBe('running');
+  agent.isHealthy = false;
+  await vi.waitFor(() => expect(state()).toMatchObject({ name: 'dead', death: { reason: 'VMM_STUCK' } }));
+  expect([agent.isClosed, bulk.guests.size]).toEqual([true, 0]);
+  await vms.destroy(wanted.sandboxId);
+  expect(held()).toEqual([0, 0, 0, 0]);
+});
+
+test('an adopted VM keeps its access token', async () => {
+  const wanted = spec();
+  await table().create(wanted, caller);
+  bulk = new FakeBulk();
+  const after = table();
+  await after.adopt();
+  expect(after.running(wanted.sandboxId).accessToken).toBe(token);
+  expect(bulk.guests.size).toBe(1);
 });
 
 test('a new life adopts running VMs and releases half-made ones and strays', async () => {

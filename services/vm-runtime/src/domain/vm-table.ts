@@ -3,13 +3,15 @@
 import type { Clock } from '@wrenn/kit/clock';
 import type { CallDeadline } from '@wrenn/kit/deadlines';
 import { WrennError, messageOf } from '@wrenn/kit/errors';
+import { failpoint } from '@wrenn/kit/failpoint';
 import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 import { UndoStack } from '@wrenn/kit/undo-stack';
 
 import { type BootParts, bootVm } from './boot-vm.ts';
 import { type Stage, StageTimer } from './stage-timer.ts';
-import type { RunningVm, VmRecord, VmSpec, VmState } from './vm.ts';
+import type { BulkServer, Death, RunningVm, VmRecord, VmSpec, VmState } from './vm.ts';
+import { type WatchdogTimes, untilStuck } from './watchdog.ts';
 
 export interface VmView {
   readonly sandboxId: SandboxId;
@@ -28,11 +30,14 @@ interface Vm {
 export interface VmTableParts extends BootParts {
   readonly log: Log;
   readonly clock: Clock;
+  readonly bulk: BulkServer;
+  readonly watchdogTimes?: WatchdogTimes;
 }
 
 export class VmTable {
   readonly #parts: VmTableParts;
   readonly #vms = new Map<SandboxId, Vm>();
+  readonly #closed = new AbortController();
 
   constructor(parts: VmTableParts) {
     this.#parts = parts;
@@ -99,6 +104,7 @@ export class VmTable {
 
   // Stops watching; the VMs themselves run on and are adopted by the next life.
   close(): void {
+    this.#closed.abort();
     for (const { state } of this.#vms.values()) if (state.name === 'running') state.agent.close();
   }
 
@@ -118,14 +124,19 @@ export class VmTable {
   async #destroyNow(vm: Vm): Promise<void> {
     const { sandboxId } = vm;
     if (this.#vms.get(sandboxId) !== vm) return;
-    const { journal, slots, disks, vmm, log } = this.#parts;
+    const { journal, slots, disks, vmm, bulk, log } = this.#parts;
     if (vm.state.name === 'running') vm.state.agent.close();
     vm.state = { name: 'stopping' };
+    bulk.remove(sandboxId);
+    await failpoint('vm.destroy.begun');
     const undo = new UndoStack();
     undo.push(() => journal.remove(sandboxId));
+    undo.push(() => failpoint('vm.destroy.released'));
     undo.push(() => allOf(slots.release(sandboxId), disks.delete(sandboxId)));
+    undo.push(() => failpoint('vm.destroy.killed'));
     undo.push(() => vmm.release(sandboxId));
     await this.#release(vm, undo);
+    await failpoint('vm.destroy.done');
     log.info({ sandbox: sandboxId }, 'vm destroyed');
   }
 
@@ -151,19 +162,33 @@ export class VmTable {
     }
     const vm = newVm(sandboxId, new Date(record.createdAtMs));
     this.#vms.set(sandboxId, vm);
-    const { guestAddress } = record;
-    this.#enterRunning(vm, { machine, guestAddress, agent: agents.dial(guestAddress) });
+    const { guestAddress, accessToken } = record;
+    this.#enterRunning(vm, { machine, guestAddress, accessToken, agent: agents.dial(guestAddress, accessToken) });
     log.info({ sandbox: sandboxId, pid: machine.process.pid }, 'vm adopted');
   }
 
   #enterRunning(vm: Vm, running: RunningVm): void {
+    const { machine, agent, guestAddress, accessToken } = running;
     vm.state = { name: 'running', ...running };
-    void running.machine.ended.then((death) => {
-      if (vm.state.name !== 'running') return;
-      this.#parts.log.warn({ sandbox: vm.sandboxId, ...death }, 'vm died');
-      running.agent.close();
-      vm.state = { name: 'dead', death, machine: running.machine };
+    this.#parts.bulk.add(vm.sandboxId, guestAddress, accessToken);
+    const over = new AbortController();
+    const watched = AbortSignal.any([this.#closed.signal, vm.giveUp.signal, over.signal]);
+    const signs = {
+      vmmAnswers: (limitMs: number) => machine.isAnswering(limitMs),
+      agentAnswers: (limitMs: number) => agent.isAnswering(limitMs),
+    };
+    void machine.ended.then((death) => this.#die(vm, running, death)).finally(() => over.abort());
+    void untilStuck(signs, watched, this.#parts.watchdogTimes).then((isStuck) => {
+      if (isStuck) this.#die(vm, running, { reason: 'VMM_STUCK', message: 'neither QEMU nor the guest answers' });
     });
+  }
+
+  #die(vm: Vm, { machine, agent }: RunningVm, death: Death): void {
+    if (vm.state.name !== 'running') return;
+    this.#parts.log.warn({ sandbox: vm.sandboxId, ...death }, 'vm died');
+    agent.close();
+    this.#parts.bulk.remove(vm.sandboxId);
+    vm.state = { name: 'dead', death, machine };
   }
 }
 

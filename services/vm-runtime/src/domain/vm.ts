@@ -25,7 +25,7 @@ export interface Slot {
 }
 
 export interface Death {
-  readonly reason: 'VMM_DIED' | 'GUEST_SHUTDOWN' | 'RELEASE_FAILED';
+  readonly reason: 'VMM_DIED' | 'VMM_STUCK' | 'GUEST_SHUTDOWN' | 'RELEASE_FAILED';
   readonly message: string;
 }
 
@@ -33,6 +33,7 @@ export interface RunningVm {
   readonly machine: Machine;
   readonly agent: GuestAgent;
   readonly guestAddress: string;
+  readonly accessToken: string; // Signs the URLs of its files; empty for one made before there were any.
 }
 
 export type VmState =
@@ -44,7 +45,12 @@ export type VmState =
 // the sandbox id, so that a restart can find and release what such a VM had got so far.
 export type VmRecord = { readonly sandboxId: SandboxId; readonly createdAtMs: number } & (
   | { readonly phase: 'starting' }
-  | { readonly phase: 'running'; readonly guestAddress: string; readonly vmm: ProcessIdentity }
+  | {
+      readonly phase: 'running';
+      readonly guestAddress: string;
+      readonly vmm: ProcessIdentity;
+      readonly accessToken: string;
+    }
 );
 
 // A VMM process with a guest inside.
@@ -52,6 +58,8 @@ export interface Machine {
   readonly process: ProcessIdentity;
   // Resolves once the guest has stopped for ever or the VMM is gone.
   readonly ended: Promise<Death>;
+  // Whether it answers on its control socket; never rejects.
+  isAnswering(limitMs: number): Promise<boolean>;
   // The end of the guest's serial console, at most 64 KiB.
   readConsole(): Promise<Uint8Array>;
 }
@@ -93,5 +101,12 @@ export interface Journal {
 }
 
 export interface AgentDialer {
-  dial(guestAddress: string): GuestAgent;
+  dial(guestAddress: string, accessToken: string): GuestAgent;
+}
+
+// Where the files of running sandboxes are served, apart from all else.
+export interface BulkServer {
+  add(sandboxId: SandboxId, guestAddress: string, accessToken: string): void;
+  // Cuts its transfers. Idempotent.
+  remove(sandboxId: SandboxId): void;
 }

@@ -1,0 +1,93 @@
+// The lanes to one guest's agent. They belong to one VM and end with it: closing cuts what still runs,
+// because a dead guest sends no reset and its calls would hang until keepalive notices.
+import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2';
+import type { OutboundCall } from '@wrenn/kit/deadlines';
+import { type Reason, WrennError } from '@wrenn/kit/errors';
+import { type LaneName, Lanes, type RpcClient } from '@wrenn/kit/lanes';
+import { Metadata } from 'nice-grpc-common';
+
+import { agentReasons } from './agent-reasons.ts';
+
+export const agentPort = 49_983;
+const maxMessageChars = 1000;
+
+// What a failure at the agent's end means to a caller; the agent's own reasons stay.
+const reasonsHere: Partial<Record<Reason, Reason>> = {
+  SERVICE_UNAVAILABLE: 'AGENT_UNREACHABLE',
+  INTERNAL: 'AGENT_MISBEHAVED',
+};
+
+export class AgentConnection {
+  readonly address: string;
+  readonly accessToken: string; // Empty: the guest has none.
+  readonly #lanes: Lanes;
+  readonly #gone = new AbortController();
+
+  constructor(address: string, accessToken: string) {
+    this.address = address;
+    this.accessToken = accessToken;
+    this.#lanes = new Lanes(`${address}:${agentPort}`, 'the guest agent', agentReasons);
+  }
+
+  client<S extends GenServiceMethods>(lane: LaneName, service: GenService<S>): RpcClient<S> {
+    return this.#lanes.client(lane, service);
+  }
+
+  // Aborts with the VM.
+  get gone(): AbortSignal {
+    return this.#gone.signal;
+  }
+
+  bounded(signal: AbortSignal | undefined): AbortSignal {
+    return signal ? AbortSignal.any([signal, this.gone]) : this.gone;
+  }
+
+  // A call in the name of a user of the guest; empty means the default one.
+  as(user: string, call: OutboundCall): OutboundCall & { metadata: Metadata } {
+    const metadata = Metadata();
+    // envd's protocol names the user by HTTP's basic authentication, without a password.
+    if (user !== '') metadata.set('authorization', `Basic ${Buffer.from(`${user}:`).toString('base64')}`);
+    if (this.accessToken !== '') metadata.set('x-access-token', this.accessToken);
+    return { ...call, signal: this.bounded(call.signal), metadata };
+  }
+
+  async asked<T>(ask: () => Promise<T>): Promise<T> {
+    try {
+      return await ask();
+    } catch (error) {
+      throw this.translated(error);
+    }
+  }
+
+  // What `take` makes of each message; undefined ones are left out.
+  async *streamed<M, T>(
+    messages: AsyncIterable<M>,
+    take: (message: M) => T | undefined,
+  ): AsyncGenerator<T, void, undefined> {
+    try {
+      for await (const message of messages) {
+        const taken = take(message);
+        if (taken !== undefined) yield taken;
+      }
+    } catch (error) {
+      throw this.translated(error);
+    }
+  }
+
+  translated(error: unknown): unknown {
+    if (!(error instanceof WrennError)) return error;
+    if (this.gone.aborted) return new WrennError('VMM_DIED', 'the sandbox ended during the call', { cause: error });
+    const reason = reasonsHere[error.reason] ?? error.reason;
+    return new WrennError(reason, printable(error.message), { cause: error, meta: error.meta });
+  }
+
+  close(): void {
+    this.#gone.abort();
+    this.#lanes.close();
+  }
+}
+
+// The text comes from inside the guest and ends in terminals and logs.
+export function printable(text: string): string {
+  return text.slice(0, maxMessageChars).replaceAll(/[\p{Cc}\p{Cf}]/gu, '?');
+}

@@ -1,0 +1,120 @@
+// Keeps the bulk thread running and told. A thread that ends is started anew on the same port and told of
+// every guest again; calls in between find nothing listening, which the gateway answers with UNAVAILABLE.
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+
+import type { SandboxId } from '@wrenn/kit/ids';
+import type { Log } from '@wrenn/kit/log';
+
+import type { BulkListening, BulkMessage, BulkSettings } from '../domain/bulk-guests.ts';
+import type { BulkServer } from '../domain/vm.ts';
+
+const firstDelayMs = 50;
+const maxDelayMs = 5000;
+const healthyAfterMs = 10_000;
+const stopLimitMs = 8000;
+
+export type StartWorker = (settings: BulkSettings) => Worker;
+
+export const startBulkWorker: StartWorker = (workerData) =>
+  new Worker(new URL('../bulk-worker.ts', import.meta.url), { workerData, name: 'bulk' });
+
+interface RunningThread {
+  readonly ended: Promise<void>;
+}
+
+export class BulkThread implements BulkServer {
+  readonly #settings: BulkSettings;
+  readonly #log: Log;
+  readonly #startWorker: StartWorker;
+  readonly #guests = new Map<SandboxId, Extract<BulkMessage, { kind: 'add' }>>();
+  readonly #stopping = new AbortController();
+  #worker: Worker | undefined;
+  #keeping: Promise<void> | undefined;
+  #port = 0;
+
+  constructor(settings: BulkSettings, log: Log, startWorker: StartWorker = startBulkWorker) {
+    this.#settings = settings;
+    this.#log = log;
+    this.#startWorker = startWorker;
+  }
+
+  // Resolves to the port once it is served; a thread that does not get that far the first time is an error.
+  async start(): Promise<number> {
+    this.#keeping = this.#keep(await this.#startOne());
+    return this.#port;
+  }
+
+  add(sandboxId: SandboxId, guestAddress: string, accessToken: string): void {
+    const message = { kind: 'add', sandboxId, guestAddress, accessToken } as const;
+    this.#guests.set(sandboxId, message);
+    this.#tell(message);
+  }
+
+  remove(sandboxId: SandboxId): void {
+    if (this.#guests.delete(sandboxId)) this.#tell({ kind: 'remove', sandboxId });
+  }
+
+  async close(): Promise<void> {
+    this.#stopping.abort();
+    const cut = setTimeout(() => void this.#worker?.terminate(), stopLimitMs);
+    this.#tell({ kind: 'stop' });
+    await this.#keeping;
+    clearTimeout(cut);
+  }
+
+  async #keep(first: RunningThread): Promise<void> {
+    const { signal } = this.#stopping;
+    let thread: RunningThread | undefined = first;
+    let delayMs = firstDelayMs;
+    while (!signal.aborted) {
+      const startedAtMs = performance.now();
+      await thread?.ended;
+      if (performance.now() - startedAtMs > healthyAfterMs) delayMs = firstDelayMs;
+      if (signal.aborted) return;
+      this.#log.error({ delayMs }, 'the bulk thread ended; starting it anew');
+      await sleep(delayMs, undefined, { signal }).catch(() => undefined); // Aborted: the loop ends.
+      delayMs = Math.min(2 * delayMs, maxDelayMs);
+      if (!signal.aborted) thread = await this.#startAnew();
+    }
+  }
+
+  async #startAnew(): Promise<RunningThread | undefined> {
+    try {
+      return await this.#startOne();
+    } catch (error) {
+      this.#log.error({ err: error }, 'the bulk thread did not start');
+      return undefined;
+    }
+  }
+
+  // Resolves once it serves.
+  async #startOne(): Promise<RunningThread> {
+    const { listen } = this.#settings;
+    const isFirst = this.#port === 0;
+    const worker = this.#startWorker({
+      ...this.#settings,
+      listen: isFirst ? listen : listen.replace(/:\d+$/, `:${this.#port}`),
+    });
+    this.#worker = worker;
+    const begun = Promise.withResolvers<BulkListening>();
+    const ended = Promise.withResolvers<void>();
+    worker.once('message', begun.resolve);
+    worker.on('error', (error) => {
+      this.#log.error({ err: error }, 'the bulk thread failed');
+      begun.reject(error);
+    });
+    worker.once('exit', () => {
+      if (this.#worker === worker) this.#worker = undefined;
+      begun.reject(new Error('the bulk thread ended before it served'));
+      ended.resolve();
+    });
+    for (const guest of this.#guests.values()) worker.postMessage(guest);
+    this.#port = (await begun.promise).port;
+    return { ended: ended.promise };
+  }
+
+  #tell(message: BulkMessage): void {
+    this.#worker?.postMessage(message);
+  }
+}

@@ -1,0 +1,54 @@
+// The bulk thread: file contents have an event loop, a port and connections to agents of their own, so that
+// no keystroke waits behind them. It knows only what the main thread tells it, and dies without taking it along.
+import { parentPort, workerData } from 'node:worker_threads';
+
+import { WrennError } from '@wrenn/kit/errors';
+import { openLog } from '@wrenn/kit/log';
+import { RpcServer } from '@wrenn/kit/rpc-server';
+import { startTelemetry } from '@wrenn/kit/telemetry/start';
+import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
+
+import { AgentConnection } from './adapters/agent-connection.ts';
+import { GrpcGuestFiles } from './adapters/grpc-guest-files.ts';
+import { HttpGuestBytes } from './adapters/http-guest-bytes.ts';
+import { type BulkGuest, BulkGuests, type BulkMessage, type BulkSettings } from './domain/bulk-guests.ts';
+import { filesystemHandlers } from './filesystem-server.ts';
+
+if (!parentPort) throw new Error('this is a thread of vm-runtime, not a program');
+const main = parentPort;
+const settings = workerData as BulkSettings;
+const log = openLog('vm-runtime-bulk', settings.logLevel);
+const telemetry = startTelemetry('vm-runtime-bulk', settings.otlpEndpoint);
+const guests = new BulkGuests(dial);
+const rpc = new RpcServer({ log });
+rpc.add(
+  FilesystemService,
+  filesystemHandlers({
+    files: async (sandboxId) => (await guests.guest(sandboxId)).files,
+    bytes: async (sandboxId) => (await guests.guest(sandboxId)).bytes,
+    signUrl: async () => {
+      throw new WrennError('UNIMPLEMENTED', "URLs are signed at the host's main address");
+    },
+  }),
+);
+
+main.on('message', (message: BulkMessage) => {
+  if (message.kind === 'stop') void stop(); // Its failure ends the thread, which the main thread sees.
+  else guests.take(message);
+});
+const port = await rpc.listen(settings.listen);
+rpc.ready();
+main.postMessage({ port });
+
+function dial(guestAddress: string, accessToken: string): BulkGuest {
+  const connection = new AgentConnection(guestAddress, accessToken);
+  const files = new GrpcGuestFiles(connection, 'bulk');
+  return { files, bytes: new HttpGuestBytes(connection, files), close: () => connection.close() };
+}
+
+async function stop(): Promise<void> {
+  await rpc.close();
+  guests.close();
+  await telemetry.close();
+  main.close();
+}

@@ -1,0 +1,61 @@
+// The guests whose files the bulk thread serves, as the main thread tells it.
+import { setImmediate } from 'node:timers/promises';
+
+import { WrennError } from '@wrenn/kit/errors';
+import type { SandboxId } from '@wrenn/kit/ids';
+import type { LogLevel } from '@wrenn/kit/log';
+
+import type { ServedFiles } from './guest-files.ts';
+
+export interface BulkSettings {
+  readonly listen: string;
+  readonly logLevel: LogLevel;
+  readonly otlpEndpoint: string | undefined;
+}
+
+// From the main thread.
+export type BulkMessage =
+  | { readonly kind: 'add'; readonly sandboxId: SandboxId; readonly guestAddress: string; readonly accessToken: string }
+  | { readonly kind: 'remove'; readonly sandboxId: SandboxId }
+  | { readonly kind: 'stop' };
+
+// To the main thread, once.
+export interface BulkListening {
+  readonly port: number;
+}
+
+export interface BulkGuest extends ServedFiles {
+  // Cuts its transfers.
+  close(): void;
+}
+
+export class BulkGuests {
+  readonly #dial: (guestAddress: string, accessToken: string) => BulkGuest;
+  readonly #guests = new Map<SandboxId, BulkGuest>();
+
+  constructor(dial: (guestAddress: string, accessToken: string) => BulkGuest) {
+    this.#dial = dial;
+  }
+
+  take(message: Exclude<BulkMessage, { kind: 'stop' }>): void {
+    this.#guests.get(message.sandboxId)?.close();
+    this.#guests.delete(message.sandboxId);
+    if (message.kind === 'add') {
+      this.#guests.set(message.sandboxId, this.#dial(message.guestAddress, message.accessToken));
+    }
+  }
+
+  // Errors: SANDBOX_NOT_FOUND.
+  async guest(sandboxId: SandboxId): Promise<BulkGuest> {
+    // The main thread told of it before anybody could ask: one turn later that has arrived.
+    if (!this.#guests.has(sandboxId)) await setImmediate();
+    const guest = this.#guests.get(sandboxId);
+    if (!guest) throw new WrennError('SANDBOX_NOT_FOUND', `no sandbox ${sandboxId} runs on this host`);
+    return guest;
+  }
+
+  close(): void {
+    for (const guest of this.#guests.values()) guest.close();
+    this.#guests.clear();
+  }
+}
