@@ -1,3 +1,5 @@
+import { ActivityReport } from '@wrenn/kit/activity-report';
+import { inMs } from '@wrenn/kit/deadlines';
 import { Lanes } from '@wrenn/kit/lanes';
 import { openLog } from '@wrenn/kit/log';
 import { Shutdown, runService } from '@wrenn/kit/shutdown';
@@ -5,6 +7,7 @@ import { startTelemetry } from '@wrenn/kit/telemetry/start';
 import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 import { SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
 
+import { countedDial } from './adapters/counted-dial.ts';
 import { GuestDialer, guestRange } from './adapters/guest-dialer.ts';
 import { SandboxAddresses } from './adapters/sandbox-addresses.ts';
 import { SandboxFollower } from './adapters/sandbox-follower.ts';
@@ -17,13 +20,16 @@ await runService(async () => {
   await using stop = new Shutdown(log);
   stop.own('telemetry', startTelemetry('edge-proxy', process.env['OTEL_EXPORTER_OTLP_ENDPOINT']));
   const scheduler = stop.own('scheduler lanes', new Lanes(config.scheduler, 'scheduler'));
-  const addresses = new SandboxAddresses(scheduler.client('control', SchedulerService));
+  const sandboxes = scheduler.client('control', SchedulerService);
+  const send = (sandboxIds: string[]) => sandboxes.reportActivity({ sandboxIds }, inMs(2000));
+  const activity = stop.own('activity', new ActivityReport({ send, log }));
+  const addresses = new SandboxAddresses(sandboxes);
   const events = scheduler.client('control', SandboxService);
   stop.own('sandbox follower', new SandboxFollower(events, addresses, log));
   const dialer = new GuestDialer(addresses, guestRange);
   const server = stop.own(
     'edge server',
-    new EdgeServer({ dial: dialer.dial.bind(dialer), domain: config.domain, log }),
+    new EdgeServer({ dial: countedDial(dialer.dial.bind(dialer), activity), domain: config.domain, log }),
   );
   await server.listen(config.listen);
   await stop.onSignal();

@@ -3,6 +3,8 @@ import { type Server, type Socket, connect, createServer } from 'node:net';
 
 import { WrennError } from '@wrenn/kit/errors';
 import { newSandboxId } from '@wrenn/kit/ids';
+import { ActivityReport } from '@wrenn/kit/activity-report';
+import { inMs } from '@wrenn/kit/deadlines';
 import { Lanes } from '@wrenn/kit/lanes';
 import { openLog } from '@wrenn/kit/log';
 import { RpcServer } from '@wrenn/kit/rpc-server';
@@ -11,6 +13,7 @@ import { partialHandlers } from '@wrenn/kit/testkit/partial';
 import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 import { SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
 
+import { countedDial } from '../src/adapters/counted-dial.ts';
 import { type AddressRange, GuestDialer } from '../src/adapters/guest-dialer.ts';
 import { SandboxAddresses } from '../src/adapters/sandbox-addresses.ts';
 import { SandboxFollower } from '../src/adapters/sandbox-follower.ts';
@@ -27,6 +30,7 @@ export async function startEdge(options: EdgeForTest = {}) {
   const sandboxId = newSandboxId();
   const guests = new Map<string, string>([[sandboxId, guestAddress]]);
   let lookups = 0;
+  const reported: string[] = [];
   let tell: ((id: string) => void) | undefined;
   const scheduler = new RpcServer({ log, drainMs: 100 });
   scheduler.add(
@@ -38,6 +42,10 @@ export async function startEdge(options: EdgeForTest = {}) {
         if (address === undefined) throw new WrennError('SANDBOX_NOT_FOUND', 'no such sandbox');
         if (address === '') throw new WrennError('SANDBOX_NOT_RUNNING', 'it is not running');
         return { guestAddress: address };
+      },
+      reportActivity: async ({ sandboxIds }) => {
+        reported.push(...sandboxIds);
+        return {};
       },
     }),
   );
@@ -57,11 +65,20 @@ export async function startEdge(options: EdgeForTest = {}) {
   );
   const schedulerPort = await scheduler.listen('127.0.0.1:0');
   const lanes = new Lanes(`127.0.0.1:${schedulerPort}`, 'scheduler');
-  const addresses = new SandboxAddresses(lanes.client('control', SchedulerService));
+  const inside = lanes.client('control', SchedulerService);
+  const send = (sandboxIds: string[]) => inside.reportActivity({ sandboxIds }, inMs(2000));
+  const activity = new ActivityReport({ send, log, everyMs: 20 });
+  const addresses = new SandboxAddresses(inside);
   const follower = new SandboxFollower(lanes.client('control', SandboxService), addresses, log);
   await eventually('the edge follows the sandboxes', () => addresses.isFollowing);
   const dialer = new GuestDialer(addresses, options.range ?? { network: '127.0.0.0', prefixLength: 8 });
-  const server = new EdgeServer({ dial: dialer.dial.bind(dialer), domain: 'localhost', log, drainMs: 100, ...options });
+  const server = new EdgeServer({
+    dial: countedDial(dialer.dial.bind(dialer), activity),
+    domain: 'localhost',
+    log,
+    drainMs: 100,
+    ...options,
+  });
   const port = await server.listen('127.0.0.1:0');
   return {
     port,
@@ -71,8 +88,10 @@ export async function startEdge(options: EdgeForTest = {}) {
     stopScheduler: () => scheduler.close(),
     announceChange: (id: string) => tell?.(id),
     lookups: () => lookups,
+    reported,
     async [Symbol.asyncDispose]() {
       await server.close();
+      activity.close();
       await follower.close();
       lanes.close();
       await scheduler.close();

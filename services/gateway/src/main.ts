@@ -1,8 +1,11 @@
+import { ActivityReport } from '@wrenn/kit/activity-report';
 import { readConfig } from '@wrenn/kit/config';
+import { inMs } from '@wrenn/kit/deadlines';
 import { openLog } from '@wrenn/kit/log';
 import { RpcServer } from '@wrenn/kit/rpc-server';
 import { Shutdown, runService } from '@wrenn/kit/shutdown';
 import { startTelemetry } from '@wrenn/kit/telemetry/start';
+import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 
 import { HostLanes } from './adapters/host-lanes.ts';
 import { LanePeer } from './adapters/lane-peer.ts';
@@ -21,8 +24,12 @@ await runService(async () => {
   const scheduler = stop.own('scheduler lane', new LanePeer(config.scheduler, 'scheduler', 'control'));
   const hosts = stop.own('host lanes', new HostLanes(60_000));
   const routes = new RouteCache({ capacity: 10_000, freshMs: 30_000, nowMs: () => performance.now() });
+  const lives = scheduler.client(SchedulerService);
+  const send = (sandboxIds: string[]) => lives.reportActivity({ sandboxIds }, inMs(2000));
+  const activity = stop.own('activity', new ActivityReport({ send, log }));
+  const router = new SandboxRouter(routes);
   const rpc = new RpcServer({ log, deadlinesMs });
-  addGatewayServices(rpc, { scheduler, hosts, resolve: sandboxResolver(scheduler), router: new SandboxRouter(routes) });
+  addGatewayServices(rpc, { scheduler, hosts, resolve: sandboxResolver(scheduler), router, activity });
   await rpc.listen(config.listen);
   stop.own('rpc server', rpc);
   rpc.ready();

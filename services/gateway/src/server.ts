@@ -2,6 +2,7 @@
 // through, and a new rpc needs no code here.
 import type { DescMethod, DescService, Message } from '@bufbuild/protobuf';
 import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2';
+import type { Activity } from '@wrenn/kit/activity-report';
 import { within } from '@wrenn/kit/deadlines';
 import { WrennError } from '@wrenn/kit/errors';
 import type { Call, RpcHandlers, RpcServer } from '@wrenn/kit/rpc-server';
@@ -11,6 +12,7 @@ import { LogService } from '@wrenn/proto/wrenn/v1/log';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
 
+import { counted } from './domain/counted.ts';
 import type { HostPeers, Peer, ResolveSandbox } from './domain/peers.ts';
 import type { SandboxRouter } from './domain/sandbox-router.ts';
 
@@ -29,11 +31,12 @@ export interface GatewayParts {
   readonly hosts: HostPeers;
   readonly resolve: ResolveSandbox;
   readonly router: SandboxRouter;
+  readonly activity: Activity;
 }
 
 export function addGatewayServices(rpc: RpcServer, parts: GatewayParts): void {
   const forwardToScheduler = toScheduler(parts);
-  const forwardToHost = toSandboxHost(parts);
+  const forwardToHost = counted(parts.activity, toSandboxHost(parts));
   rpc.add(SandboxService, handlersOf(SandboxService, forwardToScheduler));
   rpc.add(HostService, handlersOf(HostService, forwardToScheduler));
   rpc.add(ProcessService, handlersOf(ProcessService, forwardToHost));

@@ -1,9 +1,12 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect } from 'node:http2';
 
 import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2';
+import { ActivityReport } from '@wrenn/kit/activity-report';
+import { inMs } from '@wrenn/kit/deadlines';
 import { Lanes } from '@wrenn/kit/lanes';
 import { openLog } from '@wrenn/kit/log';
 import { type RpcHandlers, RpcServer } from '@wrenn/kit/rpc-server';
+import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 
 import { HostLanes } from '../src/adapters/host-lanes.ts';
 import { LanePeer } from '../src/adapters/lane-peer.ts';
@@ -49,8 +52,12 @@ export async function startGateway(schedulerAddress: string, idleMs = 60_000): P
   const scheduler = new LanePeer(schedulerAddress, 'scheduler', 'control');
   const hosts = new HostLanes(idleMs);
   const routes = new RouteCache({ capacity: 100, freshMs: 30_000, nowMs: () => performance.now() });
+  const lives = scheduler.client(SchedulerService);
+  const send = (sandboxIds: string[]) => lives.reportActivity({ sandboxIds }, inMs(2000));
+  const activity = new ActivityReport({ send, log, everyMs: 20 });
+  const router = new SandboxRouter(routes);
   const rpc = new RpcServer({ log, deadlinesMs, drainMs: 100 });
-  addGatewayServices(rpc, { scheduler, hosts, resolve: sandboxResolver(scheduler), router: new SandboxRouter(routes) });
+  addGatewayServices(rpc, { scheduler, hosts, resolve: sandboxResolver(scheduler), router, activity });
   const port = await rpc.listen('127.0.0.1:0');
   rpc.ready();
   const address = `127.0.0.1:${port}`;
@@ -62,6 +69,7 @@ export async function startGateway(schedulerAddress: string, idleMs = 60_000): P
     hosts,
     async [Symbol.asyncDispose]() {
       lanes.close();
+      activity.close();
       await rpc.close();
       hosts.close();
       scheduler.close();

@@ -1,13 +1,18 @@
 import { msOfDuration } from '@wrenn/kit/duration';
 import type { ProcessServiceExecRequest } from '@wrenn/proto/wrenn/v1/process';
+import type { SandboxServiceCreateRequest } from '@wrenn/proto/wrenn/v1/sandbox';
 
+const createMs = 120_000;
+const longestQueueMs = 600_000;
 const defaultExecMs = 60_000;
 const longestExecMs = 24 * 60 * 60_000;
 const execMarginMs = 10_000;
 
 // What a call that brings no deadline gets, as promised in proto/wrenn/v1.
 export const deadlinesMs = {
-  'SandboxService/Create': 120_000,
+  // The time in the queue comes on top.
+  'SandboxService/Create': ({ queueTimeout }: Pick<SandboxServiceCreateRequest, 'queueTimeout'>) =>
+    createMs + Math.min(Math.max(queueTimeout ? msOfDuration(queueTimeout) : 0, 0), longestQueueMs),
   'SandboxService/Destroy': 60_000,
   // A timeout out of bounds is for vm-runtime to refuse; here it must only not break a timer.
   'ProcessService/Exec': ({ timeout }: Pick<ProcessServiceExecRequest, 'timeout'>) => {

@@ -43,6 +43,8 @@ test.each([
   ['host_id', { hostId: 'A' }],
   ['address', { address: 'nowhere' }],
   ['address', { address: 'a\0b:1' }],
+  ['bulk_address', { bulkAddress: 'nowhere' }],
+  ['capacity.disk_bytes', { capacity: { ...capacity, diskBytes: 2n ** 53n } }],
   ['capacity', { capacity: undefined }],
   ['capacity.cpu_count', { capacity: { ...capacity, cpuCount: 0 } }],
   ['capacity.memory_bytes', { capacity: { ...capacity, memoryBytes: 0n } }],

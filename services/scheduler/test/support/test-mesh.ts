@@ -1,6 +1,7 @@
 // A scheduler on a database of its own, with hosts that a test makes, and clients to call it.
 import { join } from 'node:path';
 
+import type { MessageInitShape } from '@bufbuild/protobuf';
 import { inMs } from '@wrenn/kit/deadlines';
 import { WrennError } from '@wrenn/kit/errors';
 import { type SandboxId, newSandboxId } from '@wrenn/kit/ids';
@@ -9,7 +10,7 @@ import { openLog } from '@wrenn/kit/log';
 import { tempDir } from '@wrenn/kit/testkit/temp-dir';
 import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 import { HostService } from '@wrenn/proto/wrenn/v1/host';
-import { type Sandbox, SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
+import { type Sandbox, SandboxService, type SandboxServiceCreateRequestSchema } from '@wrenn/proto/wrenn/v1/sandbox';
 
 import { type Scheduler, startScheduler } from '../../src/scheduler.ts';
 import type { DatabaseServer } from './database-servers.ts';
@@ -25,6 +26,8 @@ export interface HostSize {
   readonly cpuCount?: number;
   readonly diskBytes?: bigint;
 }
+
+export type CreateFields = Omit<MessageInitShape<typeof SandboxServiceCreateRequestSchema>, '$typeName' | '$unknown'>;
 
 export async function startTestMesh(database: DatabaseServer) {
   const dir = await tempDir();
@@ -67,7 +70,7 @@ export async function startTestMesh(database: DatabaseServer) {
       await report(host, size);
       return host;
     },
-    async create(fields: { ttl?: { seconds: bigint } } = {}): Promise<Sandbox & { id: SandboxId }> {
+    async create(fields: CreateFields = {}): Promise<Sandbox & { id: SandboxId }> {
       const { sandbox } = await sandboxes.create({ template: 'debian', ...fields }, soon());
       return present(sandbox) as Sandbox & { id: SandboxId };
     },

@@ -1,0 +1,14 @@
+// A connection through the edge counts as use of its sandbox while bytes move, either way: a page that is
+// merely left open keeps nothing alive.
+import type { Activity } from '@wrenn/kit/activity-report';
+
+import type { Dial } from '../exchange.ts';
+
+export function countedDial(dial: Dial, activity: Activity): Dial {
+  return async (id, port, signal) => {
+    const socket = await dial(id, port, signal);
+    const use = activity.use(id, () => socket.bytesRead + socket.bytesWritten);
+    socket.once('close', () => use[Symbol.dispose]());
+    return socket;
+  };
+}
