@@ -14,6 +14,7 @@ export async function checks(): Promise<Check[]> {
     { name: 'types', command: ['tsc', '-p', '.'] },
     { name: 'lint', command: ['oxlint', '--type-aware', '--format=unix'] },
     { name: 'imports', command: ['node', 'tools/test/check-imports.ts'] },
+    { name: 'error table', command: ['node', 'tools/docs/errors.ts', '--check'] },
     { name: 'format', command: ['oxfmt', '--check'] },
     { name: 'rust format', cwd: agent, command: cargo('fmt', '--check') },
     { name: 'proto lint', command: ['buf', 'lint'] },

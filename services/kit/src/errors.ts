@@ -1,52 +1,53 @@
 // The closed set of reasons a call can fail for. Clients branch on the reason, never on the text.
+// What stands beside each becomes docs/errors.md (`node tools/docs/errors.ts`), which `make check` compares.
 import { Status } from 'nice-grpc-common';
 
 export const codeOf = {
-  INVALID_FIELD: Status.INVALID_ARGUMENT,
-  USER_NOT_FOUND: Status.INVALID_ARGUMENT,
-  CWD_NOT_FOUND: Status.INVALID_ARGUMENT,
-  SANDBOX_NOT_FOUND: Status.NOT_FOUND,
-  TEMPLATE_NOT_FOUND: Status.NOT_FOUND,
-  IMAGE_NOT_FOUND: Status.NOT_FOUND,
-  SOURCE_NOT_FOUND: Status.NOT_FOUND,
-  PROCESS_NOT_FOUND: Status.NOT_FOUND,
-  COMMAND_NOT_FOUND: Status.NOT_FOUND,
-  PATH_NOT_FOUND: Status.NOT_FOUND,
-  VM_EXISTS: Status.ALREADY_EXISTS,
-  DISK_EXISTS: Status.ALREADY_EXISTS,
-  PATH_EXISTS: Status.ALREADY_EXISTS,
-  REQUEST_ID_REUSED: Status.ALREADY_EXISTS,
-  SANDBOX_NOT_RUNNING: Status.FAILED_PRECONDITION,
-  IMAGE_CORRUPT: Status.DATA_LOSS,
-  IMAGE_IN_USE: Status.FAILED_PRECONDITION,
-  COMMAND_NOT_EXECUTABLE: Status.FAILED_PRECONDITION,
-  STDIN_CLOSED: Status.FAILED_PRECONDITION,
-  NOT_A_DIRECTORY: Status.FAILED_PRECONDITION,
-  IS_A_DIRECTORY: Status.FAILED_PRECONDITION,
-  MOVE_REFUSED: Status.FAILED_PRECONDITION,
-  PATH_NOT_PERMITTED: Status.PERMISSION_DENIED,
-  REPLAY_GONE: Status.OUT_OF_RANGE,
-  STATE_CONFLICT: Status.ABORTED,
-  NO_HOST_LEFT: Status.RESOURCE_EXHAUSTED,
-  NO_SLOT_LEFT: Status.RESOURCE_EXHAUSTED,
-  DISK_FULL: Status.RESOURCE_EXHAUSTED,
-  GUEST_EXHAUSTED: Status.RESOURCE_EXHAUSTED,
-  GUEST_DISK_FULL: Status.RESOURCE_EXHAUSTED,
-  TOO_MANY_ENTRIES: Status.RESOURCE_EXHAUSTED,
-  WATCH_OVERFLOW: Status.RESOURCE_EXHAUSTED,
-  QUOTA_EXCEEDED: Status.RESOURCE_EXHAUSTED,
-  MESSAGE_TOO_LARGE: Status.RESOURCE_EXHAUSTED,
-  VMM_START_FAILED: Status.UNAVAILABLE,
-  GUEST_NOT_READY: Status.UNAVAILABLE,
-  VMM_DIED: Status.UNAVAILABLE,
-  AGENT_UNREACHABLE: Status.UNAVAILABLE,
-  SERVICE_UNAVAILABLE: Status.UNAVAILABLE,
-  DATABASE_UNAVAILABLE: Status.UNAVAILABLE,
-  DEADLINE_EXCEEDED: Status.DEADLINE_EXCEEDED,
-  CANCELLED: Status.CANCELLED,
-  AGENT_MISBEHAVED: Status.INTERNAL,
-  UNIMPLEMENTED: Status.UNIMPLEMENTED,
-  INTERNAL: Status.INTERNAL,
+  INVALID_FIELD: Status.INVALID_ARGUMENT, // A field of the request is out of its bounds; meta `field` names it. Do: correct the request.
+  USER_NOT_FOUND: Status.INVALID_ARGUMENT, // The guest has no user of that name. Do: name another user, or none for the template's default.
+  CWD_NOT_FOUND: Status.INVALID_ARGUMENT, // The working directory is not there in the guest. Do: make it, or name another.
+  SANDBOX_NOT_FOUND: Status.NOT_FOUND, // No sandbox has that id, or its record is over a day old. Do: look at List.
+  TEMPLATE_NOT_FOUND: Status.NOT_FOUND, // No template has that name. Do: use one that is registered, or register it.
+  IMAGE_NOT_FOUND: Status.NOT_FOUND, // The host's store has no such image. Do: import it on that host.
+  SOURCE_NOT_FOUND: Status.NOT_FOUND, // The file to import is not there. Do: correct its path on the store's host.
+  PROCESS_NOT_FOUND: Status.NOT_FOUND, // No process has that pid or tag, or it ended over a minute ago. Do: look at List of ProcessService.
+  COMMAND_NOT_FOUND: Status.NOT_FOUND, // The command is no file in the guest, nor in its PATH. Do: correct the command, or install it in the guest.
+  PATH_NOT_FOUND: Status.NOT_FOUND, // Nothing is at that path in the guest. Do: correct the path.
+  VM_EXISTS: Status.ALREADY_EXISTS, // The host has a VM of that sandbox already. Do: nothing: the scheduler sets it right.
+  DISK_EXISTS: Status.ALREADY_EXISTS, // The store has a disk of that id already. Do: delete it first.
+  PATH_EXISTS: Status.ALREADY_EXISTS, // Something is at that path already. Do: take another path, or remove what is there.
+  REQUEST_ID_REUSED: Status.ALREADY_EXISTS, // The request_id stands for another request of the last 24 h. Do: give each request an id of its own.
+  SANDBOX_NOT_RUNNING: Status.FAILED_PRECONDITION, // The sandbox is being made, is over, or failed; meta `state` says which. Do: create another one.
+  IMAGE_CORRUPT: Status.DATA_LOSS, // The image in the store is not what was imported. Do: import it again.
+  IMAGE_IN_USE: Status.FAILED_PRECONDITION, // Disks of sandboxes need the image. Do: destroy those sandboxes first.
+  COMMAND_NOT_EXECUTABLE: Status.FAILED_PRECONDITION, // The command is there, but the user may not run it. Do: set its mode, or run it by its interpreter.
+  STDIN_CLOSED: Status.FAILED_PRECONDITION, // The process's stdin is closed, or it never had one. Do: start it with stdin.
+  NOT_A_DIRECTORY: Status.FAILED_PRECONDITION, // A part of the path is no directory. Do: correct the path.
+  IS_A_DIRECTORY: Status.FAILED_PRECONDITION, // A directory is where a file was meant. Do: correct the path.
+  MOVE_REFUSED: Status.FAILED_PRECONDITION, // The entry cannot be renamed to there. Do: move within one filesystem, and no directory into itself.
+  PATH_NOT_PERMITTED: Status.PERMISSION_DENIED, // The user in the guest may not do that there. Do: name another user, or set the mode.
+  REPLAY_GONE: Status.OUT_OF_RANGE, // Output that old is not kept any more; meta names the oldest that is. Do: connect without `after_sequence`.
+  STATE_CONFLICT: Status.ABORTED, // Somebody else changed the same thing meanwhile. Do: look at it again, then decide.
+  NO_HOST_LEFT: Status.RESOURCE_EXHAUSTED, // No host has room; meta says what ran out and how much is free. Do: destroy some, wait with `queue_timeout`, or add a host.
+  NO_SLOT_LEFT: Status.RESOURCE_EXHAUSTED, // The host has no network slot left. Do: try again; if it stays, raise the host's slots.
+  DISK_FULL: Status.RESOURCE_EXHAUSTED, // The host's disk is full. Do: make room under its data directory.
+  GUEST_EXHAUSTED: Status.RESOURCE_EXHAUSTED, // The guest has no memory, process or descriptor left. Do: end something in it, or create a larger one.
+  GUEST_DISK_FULL: Status.RESOURCE_EXHAUSTED, // The guest's disk is full. Do: remove files in it, or create one with a larger disk.
+  TOO_MANY_ENTRIES: Status.RESOURCE_EXHAUSTED, // The directory holds more than one answer can. Do: list it with a command in the guest.
+  WATCH_OVERFLOW: Status.RESOURCE_EXHAUSTED, // Events of the watch were lost because the client read too slowly. Do: list the directory and watch again.
+  QUOTA_EXCEEDED: Status.RESOURCE_EXHAUSTED, // The project holds as much as it may; meta names resource, limit and use. Do: destroy some, wait with `queue_timeout`, or raise the quota.
+  MESSAGE_TOO_LARGE: Status.RESOURCE_EXHAUSTED, // A message is over 4 MiB. Do: send less at once, or use a stream.
+  VMM_START_FAILED: Status.UNAVAILABLE, // The virtual machine did not start; nothing of it is left. Do: try again; the cause is in the log of vm-runtime.
+  GUEST_NOT_READY: Status.UNAVAILABLE, // The guest did not get ready in time; nothing of it is left. Do: try again; if it stays, look at its template.
+  VMM_DIED: Status.UNAVAILABLE, // The sandbox's virtual machine ended; the sandbox is in error. Do: create another one.
+  AGENT_UNREACHABLE: Status.UNAVAILABLE, // The agent in the guest does not answer. Do: try again; the guest may be overloaded.
+  SERVICE_UNAVAILABLE: Status.UNAVAILABLE, // A service of the mesh is down or starting. Do: try again, with a request_id where it creates.
+  DATABASE_UNAVAILABLE: Status.UNAVAILABLE, // The database is down, or answered nothing for a second. Do: try again; running sandboxes go on.
+  DEADLINE_EXCEEDED: Status.DEADLINE_EXCEEDED, // The deadline of the call passed before it was done. Do: allow more time; what was begun is undone, unless it has a request_id.
+  CANCELLED: Status.CANCELLED, // The caller left, or the connection broke. Do: nothing, or call again.
+  AGENT_MISBEHAVED: Status.INTERNAL, // The agent in the guest broke its protocol. Do: create another one: what runs there is not to be trusted.
+  UNIMPLEMENTED: Status.UNIMPLEMENTED, // The callee does not know the method. Do: bring both sides to the same version.
+  INTERNAL: Status.INTERNAL, // A fault of ours; meta `id` finds it in the log. Do: report it.
 } as const satisfies Record<string, Status>;
 
 export type Reason = keyof typeof codeOf;
