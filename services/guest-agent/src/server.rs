@@ -1,5 +1,6 @@
 //! One port for everything: Connect, gRPC, gRPC-Web and a little plain HTTP, over HTTP/1.1 and h2c.
 
+use crate::connections::{ConnectionId, tune};
 use crate::console::say;
 use crate::plain;
 use crate::process::table::Processes;
@@ -13,63 +14,31 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::AbortHandle;
 use tower_service::Service as _;
 
 const PORT: u16 = 49983;
+/// Where the host reaches every guest.
+const GUEST: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 21);
 const RUN_DIR: &str = "/run/wrenn";
 /// Streams of one connection: each running command that is watched is one.
 const STREAMS: u32 = 4096;
 
 pub type Body = Either<ConnectRpcBody, Full<Bytes>>;
 
-/// In the order of their arrival.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ConnectionId(u64);
-
-/// The open connections, so that those which died with a frozen guest can be dropped.
-#[derive(Default)]
-pub struct Connections(Mutex<(u64, HashMap<ConnectionId, AbortHandle>)>);
-
-impl Connections {
-    fn open(&self) -> MutexGuard<'_, (u64, HashMap<ConnectionId, AbortHandle>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn drop_all_but(&self, kept: ConnectionId) {
-        self.open().1.retain(|id, connection| {
-            let keep = *id == kept;
-            if !keep {
-                connection.abort();
-            }
-            keep
-        });
-    }
-
-    fn serve(self: &Arc<Self>, stream: TcpStream, rpc: ConnectRpcService, agent: Arc<Agent>) {
-        // The lock is held until the entry stands: the connection cannot end before it is known.
-        let mut open = self.open();
-        open.0 += 1;
-        let id = ConnectionId(open.0);
-        let this = self.clone();
-        let task = tokio::spawn(async move {
-            let service = service_fn(move |request| answer(request, id, rpc.clone(), agent.clone()));
-            let mut server = auto::Builder::new(TokioExecutor::new());
-            server.http2().max_concurrent_streams(STREAMS);
-            // How a connection ends is its client's business.
-            let _ = server.serve_connection(TokioIo::new(stream), service).await;
-            this.open().1.remove(&id);
-        });
-        open.1.insert(id, task.abort_handle());
-    }
+async fn serve(stream: TcpStream, id: ConnectionId, rpc: ConnectRpcService, agent: Arc<Agent>) {
+    tune(&stream);
+    let service = service_fn(move |request| answer(request, id, rpc.clone(), agent.clone()));
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http2().max_concurrent_streams(STREAMS);
+    // How a connection ends is its client's business.
+    let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
 
 async fn answer(
@@ -91,26 +60,29 @@ async fn answer(
 /// In a guest: on all interfaces, owning the machine.
 pub fn run_in_guest() -> Result<(), String> {
     let settings = Settings::new(true, Some(PathBuf::from(RUN_DIR)));
-    run(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)), settings)
+    run(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)), Some(GUEST.into()), settings)
 }
 
 /// For tests on a host: leaves the machine as it is. Says where it listens, since port 0 means any.
-pub fn run_on_host(address: SocketAddr) -> Result<(), String> {
+/// Loopback ports are forwarded only if there is a `guest` address to do it on.
+pub fn run_on_host(address: SocketAddr, guest: Option<IpAddr>) -> Result<(), String> {
     // Orphans come to the agent here as they come to PID 1 in a guest.
     nix::sys::prctl::set_child_subreaper(true).map_err(|e| format!("become a reaper: {e}"))?;
-    run(address, Settings::new(false, None))
+    run(address, guest, Settings::new(false, None))
 }
 
-fn run(address: SocketAddr, settings: Settings) -> Result<(), String> {
+fn run(address: SocketAddr, guest: Option<IpAddr>, settings: Settings) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime.block_on(async {
         let processes = Arc::new(Processes::default());
         reap_in_background(processes.clone()).map_err(|e| format!("watch for ended processes: {e}"))?;
-        let agent = Arc::new(Agent { settings, processes, connections: Arc::default(), watchers: Default::default() });
+        let (connections, ports) = (Arc::default(), Arc::default());
+        let agent = Arc::new(Agent { settings, processes, connections, watchers: Default::default(), ports });
         let rpc = routes(&agent)?;
         let listener = TcpListener::bind(address).await.map_err(|e| format!("listen on {address}: {e}"))?;
         let listening = listener.local_addr().map_err(|e| e.to_string())?;
         say(format_args!("listening on {listening}"));
+        tokio::spawn(agent.ports.clone().follow(listening.port(), guest, agent.connections.clone()));
         accept(listener, rpc, agent).await
     })
 }
@@ -119,9 +91,7 @@ async fn accept(listener: TcpListener, rpc: ConnectRpcService, agent: Arc<Agent>
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // A keystroke must not wait for the next one.
-                let _ = stream.set_nodelay(true);
-                agent.connections.serve(stream, rpc.clone(), agent.clone());
+                agent.connections.serve(|id| serve(stream, id, rpc.clone(), agent.clone()));
             }
             // Out of descriptors, most likely: some come back when processes end.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,

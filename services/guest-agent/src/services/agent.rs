@@ -1,15 +1,20 @@
 //! wrenn.agent.v1.AgentService: the host gives the guest its identity.
 
 use super::Agent;
+use crate::connections::ConnectionId;
 use crate::env::{self, Env};
 use crate::fault::{Fault, Outcome, Reason};
 use crate::machine;
-use crate::proto::wrenn::agent::v1::{AgentService, InitRequest, InitResponse};
-use crate::server::ConnectionId;
+use crate::ports::AllServed;
+use crate::proto::wrenn::agent::v1::__buffa::oneof::watch_ports_response::Change;
+use crate::proto::wrenn::agent::v1::{
+    AgentService, InitRequest, InitResponse, Port, WatchPortsRequest, WatchPortsResponse,
+};
 use crate::settings::Identity;
 use crate::users::Accounts;
 use buffa_types::google::protobuf::Timestamp;
-use connectrpc::{RequestContext, Response, ServiceRequest, ServiceResult};
+use connectrpc::{RequestContext, Response, ServiceRequest, ServiceResult, ServiceStream};
+use futures::StreamExt as _;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -133,6 +138,19 @@ fn nameservers(given: &[String]) -> Outcome<Vec<IpAddr>> {
     given.iter().map(|s| s.parse().map_err(|_| bad(format!("nameserver {s:?} is not an IP address")))).collect()
 }
 
+/// What has to be told to who knows `before`; a port that is bound otherwise now closes and opens.
+fn changes(before: &AllServed, now: &AllServed) -> Vec<WatchPortsResponse> {
+    let missing_in = |others: &AllServed, all: &AllServed| -> Vec<Port> {
+        let missing = all.iter().filter(|s| !others.contains(s));
+        missing
+            .map(|s| Port { port: s.port.into(), is_loopback_only: s.loopback.is_some(), ..Default::default() })
+            .collect()
+    };
+    let closed = missing_in(now, before).into_iter().map(|port| Change::Closed(Box::new(port)));
+    let opened = missing_in(before, now).into_iter().map(|port| Change::Opened(Box::new(port)));
+    closed.chain(opened).map(|change| WatchPortsResponse { change: Some(change), ..Default::default() }).collect()
+}
+
 impl AgentService for AgentServiceHandler {
     async fn init(&self, ctx: RequestContext, request: ServiceRequest<'_, InitRequest>) -> ServiceResult<InitResponse> {
         let Agent { settings, connections, .. } = &*self.0;
@@ -151,6 +169,23 @@ impl AgentService for AgentServiceHandler {
             boot_id: machine::boot_id(),
             ..Default::default()
         })
+    }
+
+    async fn watch_ports(
+        &self,
+        _: RequestContext,
+        _: ServiceRequest<'_, WatchPortsRequest>,
+    ) -> ServiceResult<ServiceStream<WatchPortsResponse>> {
+        let mut ports = self.0.ports.watch();
+        ports.mark_changed();
+        // A slow client is told the difference once it reads: nothing piles up for it.
+        let told = futures::stream::unfold((ports, AllServed::default()), |(mut ports, before)| async move {
+            ports.changed().await.ok()?;
+            let now = ports.borrow_and_update().clone();
+            let changes = changes(&before, &now);
+            Some((futures::stream::iter(changes.into_iter().map(Ok)), (ports, now)))
+        });
+        Ok(Response::stream(told.flatten()))
     }
 }
 

@@ -6,10 +6,11 @@ pub mod agent;
 pub mod filesystem;
 pub mod process;
 
+use crate::connections::Connections;
 use crate::files::watchers::Watchers;
+use crate::ports::Ports;
 use crate::process::table::Processes;
 use crate::proto;
-use crate::server::Connections;
 use crate::settings::Settings;
 use connectrpc::{CompressionPolicy, ConnectRpcService, RequestContext, Router};
 use connectrpc_reflection::Reflector;
@@ -25,6 +26,7 @@ pub struct Agent {
     pub processes: Arc<Processes>,
     pub connections: Arc<Connections>,
     pub watchers: Watchers,
+    pub ports: Arc<Ports>,
 }
 
 /// Everything that is served by rpc, health and reflection included.

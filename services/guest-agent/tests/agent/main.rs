@@ -7,6 +7,7 @@ mod filesystem;
 mod identity;
 mod input;
 mod output;
+mod ports;
 mod refusals;
 mod support;
 mod watching;

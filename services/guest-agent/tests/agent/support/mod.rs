@@ -7,7 +7,7 @@ mod refusal;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-pub use events::Events;
+pub use events::{Events, Run};
 pub use http::{Answer, Exchange};
 pub use refusal::Refusal;
 use serde_json::{Value, json};
@@ -29,8 +29,13 @@ pub struct Agent {
 
 impl Agent {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub fn start_with(args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_wrenn-agent"))
             .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(args)
             .env_clear()
             .stderr(Stdio::piped())
             .spawn()

@@ -1,0 +1,16 @@
+//! The agent's own memory: what it frees goes back to the guest, so that a burst does not stay in every
+//! snapshot that is taken later.
+
+/// From this size on an allocation is a mapping of its own. A fixed size: by itself glibc raises it.
+const MAPPED_BYTES: libc::c_int = 128 * 1024;
+/// Threads come and go with file operations; an arena each would keep what they leave.
+const ARENAS: libc::c_int = 2;
+
+/// To be called before there is a second thread.
+pub fn keep_small() {
+    // SAFETY: no other thread uses the allocator yet; the calls change two of its settings.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES);
+        libc::mallopt(libc::M_ARENA_MAX, ARENAS);
+    }
+}
