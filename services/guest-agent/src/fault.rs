@@ -51,6 +51,7 @@ reasons! {
     PathNotFound "PATH_NOT_FOUND" NotFound;
     PathNotPermitted "PATH_NOT_PERMITTED" PermissionDenied;
     ProcessNotFound "PROCESS_NOT_FOUND" NotFound;
+    ReplayGone "REPLAY_GONE" OutOfRange;
     StdinClosed "STDIN_CLOSED" FailedPrecondition;
     TooManyEntries "TOO_MANY_ENTRIES" ResourceExhausted;
     TooManyWatchers "TOO_MANY_WATCHERS" ResourceExhausted;
@@ -64,11 +65,18 @@ reasons! {
 pub struct Fault {
     pub reason: Reason,
     pub message: String,
+    /// What ErrorInfo tells besides.
+    pub metadata: Vec<(&'static str, String)>,
 }
 
 impl Fault {
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), metadata: Vec::new() }
+    }
+
+    pub fn with(mut self, key: &'static str, value: impl ToString) -> Self {
+        self.metadata.push((key, value.to_string()));
+        self
     }
 
     /// Something that only a bug or a broken guest can cause.
@@ -80,7 +88,8 @@ impl Fault {
 impl From<Fault> for ConnectError {
     fn from(fault: Fault) -> Self {
         let (reason, code) = fault.reason.wire();
-        let info = ErrorInfo { reason: reason.into(), domain: DOMAIN.into(), ..Default::default() };
+        let metadata = fault.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let info = ErrorInfo { reason: reason.into(), domain: DOMAIN.into(), metadata, ..Default::default() };
         ConnectError::new(code, fault.message).with_detail(ErrorDetail::from_message("google.rpc.ErrorInfo", &info))
     }
 }

@@ -1,10 +1,11 @@
-//! One process's events to its subscribers. Each has one buffer of 256 events; a full one makes the
-//! producer wait (so the process, in the end), a dropped one is forgotten. Nothing is ever lost.
+//! One process's events to its subscribers. The slowest connected one sets the pace: 256 events and 1 MiB
+//! wait for it, then the producer does (so the process, in the end). One that is dropped, as its connection
+//! or stream ends, is forgotten at once. Joining and publishing take one lock: no gap, no duplicate.
 
 use super::children::Exit;
-use bytes::Bytes;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::mpsc;
+use super::log::{Gone, Log};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 
 pub const BUFFER_EVENTS: usize = 256;
 /// The most bytes in one event.
@@ -17,102 +18,132 @@ pub enum Channel {
     Pty,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    Data(Channel, Bytes),
+    Data(Channel, Vec<u8>),
     End(Exit),
 }
 
-pub type Subscription = mpsc::Receiver<Event>;
-
-/// `None` once the end has been handed out.
-pub struct Fanout(Mutex<Option<Vec<mpsc::Sender<Event>>>>);
+#[derive(Default)]
+pub struct Fanout {
+    log: Mutex<Log>,
+    published: Notify,
+    read: Notify,
+}
 
 impl Fanout {
-    /// With its first subscriber, who therefore sees everything.
-    pub fn new() -> (Self, Subscription) {
-        let (sender, subscription) = mpsc::channel(BUFFER_EVENTS);
-        (Self(Mutex::new(Some(vec![sender]))), subscription)
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn senders(&self) -> MutexGuard<'_, Option<Vec<mpsc::Sender<Event>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Sees what comes after that sequence number, or from now on.
+    pub fn subscribe(self: &Arc<Self>, after: Option<u64>) -> Result<Subscription, Gone> {
+        let reader = self.log().join(after)?;
+        Ok(Subscription { fanout: self.clone(), reader })
     }
 
-    /// Joins from now on; `None` if the process has ended.
-    pub fn subscribe(&self) -> Option<Subscription> {
-        let (sender, subscription) = mpsc::channel(BUFFER_EVENTS);
-        self.senders().as_mut()?.push(sender);
-        Some(subscription)
-    }
-
-    /// Delivers to all, waiting for room at each.
-    pub async fn publish(&self, event: Event) {
-        let senders = self.senders().clone().unwrap_or_default();
-        let mut left = false;
-        for sender in &senders {
-            left |= sender.send(event.clone()).await.is_err();
+    /// Returns once there was room for it.
+    pub async fn publish(&self, channel: Channel, bytes: &[u8]) {
+        loop {
+            // Made before the look, so that no change in between goes unnoticed.
+            let read = self.read.notified();
+            if self.log().push(channel, bytes) {
+                break;
+            }
+            read.await;
         }
-        if left && let Some(senders) = self.senders().as_mut() {
-            senders.retain(|s| !s.is_closed());
-        }
+        self.published.notify_waiters();
     }
 
-    /// Delivers the last event; nobody can join any more.
-    pub async fn finish(&self, exit: Exit) {
-        let senders = self.senders().take().unwrap_or_default();
-        // All at once, lest one that does not read keeps the end from the others. Who has left needs none.
-        futures::future::join_all(senders.iter().map(|s| s.send(Event::End(exit)))).await;
+    /// The last event.
+    pub fn finish(&self, exit: Exit) {
+        self.log().finish(exit);
+        self.published.notify_waiters();
+    }
+
+    pub fn kept_bytes(&self) -> usize {
+        self.log().kept_bytes()
+    }
+}
+
+pub struct Subscription {
+    fanout: Arc<Fanout>,
+    reader: u64,
+}
+
+impl Subscription {
+    /// The next event and its number; to be asked no more after the end. Loses nothing when it is cancelled.
+    pub async fn recv(&mut self) -> (u64, Event) {
+        loop {
+            let published = self.fanout.published.notified();
+            let taken = self.fanout.log().take(self.reader);
+            if let Some(event) = taken {
+                self.fanout.read.notify_waiters();
+                return event;
+            }
+            published.await;
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.fanout.log().leave(self.reader);
+        self.fanout.read.notify_waiters();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::time::Duration;
     use tokio::time::timeout;
 
-    fn data(n: usize) -> Event {
-        Event::Data(Channel::Stdout, Bytes::from(n.to_string()))
+    fn joined(fanout: &Arc<Fanout>) -> Subscription {
+        fanout.subscribe(None).unwrap_or_else(|gone| panic!("{gone:?}"))
     }
 
     #[tokio::test]
     async fn buffers_256_events_then_makes_the_producer_wait_and_loses_none() {
-        let (fanout, mut slow) = Fanout::new();
-        let fanout = Arc::new(fanout);
+        let fanout = Arc::new(Fanout::default());
+        let mut slow = joined(&fanout);
         for n in 0..BUFFER_EVENTS {
-            assert!(timeout(Duration::from_secs(1), fanout.publish(data(n))).await.is_ok(), "event {n} waited");
+            let text = n.to_string();
+            let published = timeout(Duration::from_secs(1), fanout.publish(Channel::Stdout, text.as_bytes()));
+            assert!(published.await.is_ok(), "event {n} waited");
         }
         let producer = tokio::spawn({
             let fanout = fanout.clone();
             async move {
-                fanout.publish(data(256)).await;
-                fanout.finish(Exit::Code(0)).await;
+                fanout.publish(Channel::Stdout, b"256").await;
+                fanout.finish(Exit::Code(0));
             }
         });
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(timeout(Duration::from_millis(50), fanout.publish(Channel::Stderr, b"x")).await.is_err());
         assert!(!producer.is_finished());
         for n in 0..=BUFFER_EVENTS {
-            match slow.recv().await {
-                Some(Event::Data(_, bytes)) => assert_eq!(bytes, n.to_string()),
-                other => panic!("event {n} is {other:?}"),
-            }
+            let want = Event::Data(Channel::Stdout, n.to_string().into_bytes());
+            assert_eq!(slow.recv().await, (n as u64 + 1, want));
         }
-        assert!(matches!(slow.recv().await, Some(Event::End(Exit::Code(0)))));
-        assert!(slow.recv().await.is_none());
-        assert!(fanout.subscribe().is_none());
+        assert_eq!(slow.recv().await, (258, Event::End(Exit::Code(0))));
     }
 
     #[tokio::test]
-    async fn forgets_a_subscriber_that_left() {
-        let (fanout, first) = Fanout::new();
-        let mut second = fanout.subscribe();
-        drop(first);
-        for n in 0..10 {
-            fanout.publish(data(n)).await;
+    async fn a_subscriber_that_left_frees_the_producer_that_waited_for_it() {
+        let fanout = Arc::new(Fanout::default());
+        let (dead, mut alive) = (joined(&fanout), joined(&fanout));
+        for _ in 0..BUFFER_EVENTS {
+            fanout.publish(Channel::Stdout, b"x").await;
+            alive.recv().await;
         }
-        assert_eq!(fanout.senders().as_ref().map(Vec::len), Some(1));
-        assert!(second.as_mut().and_then(|s| s.try_recv().ok()).is_some());
+        assert!(timeout(Duration::from_millis(50), fanout.publish(Channel::Stdout, b"x")).await.is_err());
+        let waiting = tokio::spawn({
+            let fanout = fanout.clone();
+            async move { fanout.publish(Channel::Stdout, b"last").await }
+        });
+        tokio::task::yield_now().await;
+        drop(dead);
+        assert!(timeout(Duration::from_secs(5), waiting).await.is_ok());
+        assert_eq!(alive.recv().await.1, Event::Data(Channel::Stdout, b"last".to_vec()));
     }
 }

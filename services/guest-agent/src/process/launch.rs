@@ -17,6 +17,9 @@ use std::time::Duration;
 use tokio::net::unix::pipe;
 use tokio::sync::Mutex;
 
+/// How long one that ended can still be read.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
 pub struct Launch {
     /// As it was asked for; listed back.
     pub config: ProcessConfig,
@@ -50,18 +53,13 @@ impl Processes {
             Some(size) => terminal(size, &launch)?,
             None => pipes(launch.wants_stdin)?,
         };
-        let (fanout, subscription) = Fanout::new();
+        let fanout = Arc::new(Fanout::default());
+        let subscription = fanout.subscribe(None).map_err(|_| Fault::internal("subscribe", "the log is gone"))?;
         let spawned = launch.command.spawn(stdio, &self.children)?;
         let (pid, exited) = (spawned.pid, spawned.exited.clone());
         launch.command.check(spawned).await?;
-        let running = Arc::new(Running {
-            pid,
-            config: launch.config,
-            tag: launch.tag,
-            input: ends.input,
-            fanout: Arc::new(fanout),
-            exited,
-        });
+        let running =
+            Arc::new(Running { pid, config: launch.config, tag: launch.tag, input: ends.input, fanout, exited });
         self.add(running.clone());
         if let Some(limit) = launch.time_limit {
             tokio::spawn(self.clone().kill_after(limit, running.clone()));
@@ -74,8 +72,12 @@ impl Processes {
         let pumps = sources.into_iter().map(|s| pump(s, running.fanout.clone(), running.exited.clone()));
         futures::future::join_all(pumps).await;
         let exit = running.exit().await;
-        self.remove(&running);
-        running.fanout.finish(exit).await;
+        let ended = Arc::downgrade(&self.end(&running));
+        running.fanout.finish(exit);
+        // Its descriptors close now, and the bounds of what ended may forget it before its time.
+        drop(running);
+        tokio::time::sleep(REMEMBERED).await;
+        self.forget(&ended);
     }
 
     async fn kill_after(self: Arc<Self>, limit: Duration, running: Arc<Running>) {

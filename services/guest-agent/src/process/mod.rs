@@ -4,6 +4,7 @@ pub mod children;
 pub mod fanout;
 pub mod input;
 pub mod launch;
+pub mod log;
 pub mod pty;
 pub mod reader;
 pub mod spawn;

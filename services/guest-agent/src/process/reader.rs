@@ -1,9 +1,8 @@
 //! Moves output from a pipe or terminal to the subscribers, until all of it is delivered.
 
 use super::children::ExitWatch;
-use super::fanout::{Channel, EVENT_BYTES, Event, Fanout};
+use super::fanout::{Channel, EVENT_BYTES, Fanout};
 use super::pty::{Pty, pending};
-use bytes::Bytes;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -59,7 +58,7 @@ pub async fn pump(mut source: Source, fanout: Arc<Fanout>, mut exited: ExitWatch
         if n == 0 {
             return;
         }
-        fanout.publish(Event::Data(channel, Bytes::copy_from_slice(&buf[..n]))).await;
+        fanout.publish(channel, &buf[..n]).await;
     }
     let mut owed = source.pending();
     let mut patience_ends = Instant::now() + PATIENCE;
@@ -67,7 +66,7 @@ pub async fn pump(mut source: Source, fanout: Arc<Fanout>, mut exited: ExitWatch
         if n == 0 {
             return;
         }
-        fanout.publish(Event::Data(channel, Bytes::copy_from_slice(&buf[..n]))).await;
+        fanout.publish(channel, &buf[..n]).await;
         if owed > 0 {
             owed = owed.saturating_sub(n);
             patience_ends = Instant::now() + PATIENCE;

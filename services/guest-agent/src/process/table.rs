@@ -1,4 +1,4 @@
-//! The processes that were started here and have not been told ended yet.
+//! The processes that were started here: those that run, and the last of those that ended.
 
 use super::children::{Children, Exit, ExitWatch};
 use super::fanout::Fanout;
@@ -7,13 +7,42 @@ use super::pty::{Pty, Size};
 use crate::fault::{Fault, Outcome, Reason};
 use crate::proto::process::ProcessConfig;
 use nix::unistd::Pid;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Of those that ended, and of their output in all.
+const ENDED: usize = 256;
+const ENDED_BYTES: usize = 16 << 20;
 
 /// Names one process. Of several with the same name the newest is meant.
 #[derive(Debug, Clone)]
 pub enum Selector {
     Pid(u32),
     Tag(String),
+}
+
+impl Selector {
+    fn means(&self, pid: u32, tag: Option<&String>) -> bool {
+        match self {
+            Self::Pid(meant) => *meant == pid,
+            Self::Tag(meant) => Some(meant) == tag,
+        }
+    }
+
+    fn missed(&self) -> Fault {
+        let name = match self {
+            Self::Pid(pid) => format!("pid {pid}"),
+            Self::Tag(tag) => format!("tag {tag:?}"),
+        };
+        Fault::new(Reason::ProcessNotFound, format!("no running process has {name}"))
+    }
+}
+
+/// What is left of a process: no descriptors, only what it said.
+pub struct Ended {
+    pub pid: u32,
+    pub tag: Option<String>,
+    pub fanout: Arc<Fanout>,
 }
 
 pub struct Running {
@@ -58,39 +87,71 @@ impl Running {
 #[derive(Default)]
 pub struct Processes {
     pub children: Children,
-    /// Oldest first.
-    live: Mutex<Vec<Arc<Running>>>,
+    table: Mutex<Table>,
+}
+
+/// Both oldest first.
+#[derive(Default)]
+struct Table {
+    live: Vec<Arc<Running>>,
+    ended: VecDeque<Arc<Ended>>,
+}
+
+impl Table {
+    /// The oldest go first, the newest never: it may be all that its client waits for.
+    fn bound_the_ended(&mut self) {
+        let kept = |ended: &VecDeque<Arc<Ended>>| ended.iter().map(|r| r.fanout.kept_bytes()).sum::<usize>();
+        while self.ended.len() > ENDED || (self.ended.len() > 1 && kept(&self.ended) > ENDED_BYTES) {
+            self.ended.pop_front();
+        }
+    }
 }
 
 impl Processes {
-    fn live(&self) -> MutexGuard<'_, Vec<Arc<Running>>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Those that run.
     pub fn list(&self) -> Vec<Arc<Running>> {
-        self.live().clone()
+        self.table().live.clone()
     }
 
     pub fn add(&self, running: Arc<Running>) {
-        self.live().push(running);
+        self.table().live.push(running);
     }
 
-    pub fn remove(&self, running: &Arc<Running>) {
-        self.live().retain(|r| !Arc::ptr_eq(r, running));
+    /// From now on it can only be read, until it is forgotten.
+    pub fn end(&self, running: &Arc<Running>) -> Arc<Ended> {
+        let Running { tag, fanout, .. } = &**running;
+        let ended = Arc::new(Ended { pid: running.pid(), tag: tag.clone(), fanout: fanout.clone() });
+        let mut table = self.table();
+        table.live.retain(|r| !Arc::ptr_eq(r, running));
+        table.ended.push_back(ended.clone());
+        table.bound_the_ended();
+        ended
     }
 
+    pub fn forget(&self, ended: &Weak<Ended>) {
+        self.table().ended.retain(|e| Arc::as_ptr(e) != ended.as_ptr());
+    }
+
+    /// One that runs.
     pub fn find(&self, selector: &Selector) -> Outcome<Arc<Running>> {
-        let is_meant = |r: &&Arc<Running>| match selector {
-            Selector::Pid(pid) => r.pid() == *pid,
-            Selector::Tag(tag) => r.tag.as_ref() == Some(tag),
-        };
-        self.live().iter().rev().find(is_meant).cloned().ok_or_else(|| {
-            let name = match selector {
-                Selector::Pid(pid) => format!("pid {pid}"),
-                Selector::Tag(tag) => format!("tag {tag:?}"),
-            };
-            Fault::new(Reason::ProcessNotFound, format!("no running process has {name}"))
-        })
+        let table = self.table();
+        let mut newest_first = table.live.iter().rev();
+        newest_first.find(|r| selector.means(r.pid(), r.tag.as_ref())).cloned().ok_or_else(|| selector.missed())
+    }
+
+    /// The pid and output of one that runs, else of one that ended not long ago.
+    pub fn find_to_read(&self, selector: &Selector) -> Outcome<(u32, Arc<Fanout>)> {
+        if let Ok(running) = self.find(selector) {
+            return Ok((running.pid(), running.fanout.clone()));
+        }
+        let table = self.table();
+        let mut newest_first = table.ended.iter().rev();
+        let ended = newest_first.find(|e| selector.means(e.pid, e.tag.as_ref())).ok_or_else(|| selector.missed())?;
+        Ok((ended.pid, ended.fanout.clone()))
     }
 
     /// To its whole group.

@@ -4,9 +4,11 @@ use super::{Agent, number, ping_interval};
 use crate::env;
 use crate::fault::{Fault, Outcome, Reason};
 use crate::paths;
+use crate::process::children::Exit;
 use crate::process::fanout::{Channel, Event, Subscription};
 use crate::process::input::Bytes;
 use crate::process::launch::Launch;
+use crate::process::log::Gone;
 use crate::process::pty::Size;
 use crate::process::spawn::Command;
 use crate::process::table::{Running, Selector};
@@ -34,13 +36,8 @@ const TAG_BYTES: usize = 256;
 pub struct ProcessService(pub Arc<Agent>);
 
 impl ProcessService {
-    fn find(&self, selector: Option<ProcessSelector>) -> Outcome<Arc<Running>> {
-        let selector = match selector.and_then(|s| s.selector) {
-            Some(WireSelector::Pid(pid)) => Selector::Pid(pid),
-            Some(WireSelector::Tag(tag)) => Selector::Tag(tag),
-            None => return Err(Fault::new(Reason::BadSelector, "a process must be named by pid or tag")),
-        };
-        self.0.processes.find(&selector)
+    fn find(&self, given: Option<ProcessSelector>) -> Outcome<Arc<Running>> {
+        self.0.processes.find(&selector(given)?)
     }
 
     fn launch(&self, ctx: &RequestContext, request: StartRequest) -> Outcome<Launch> {
@@ -80,6 +77,14 @@ impl ProcessService {
     }
 }
 
+fn selector(given: Option<ProcessSelector>) -> Outcome<Selector> {
+    match given.and_then(|s| s.selector) {
+        Some(WireSelector::Pid(pid)) => Ok(Selector::Pid(pid)),
+        Some(WireSelector::Tag(tag)) => Ok(Selector::Tag(tag)),
+        None => Err(Fault::new(Reason::BadSelector, "a process must be named by pid or tag")),
+    }
+}
+
 /// A guest without the user's home is still a guest: processes then start at the root.
 fn cwd(asked: &str, default: &str, user: &User) -> Outcome<PathBuf> {
     let given = if asked.is_empty() { default } else { asked };
@@ -104,16 +109,8 @@ fn events(
     let rest = futures::stream::unfold(Some(subscription), move |subscription| async move {
         let mut subscription = subscription?;
         match tokio::time::timeout(ping_every, subscription.recv()).await {
-            Ok(Some(Event::Data(channel, bytes))) => Some((Ok(wire(data(channel, &bytes))), Some(subscription))),
-            Ok(Some(Event::End(exit))) => {
-                let (code, status) = (exit.code(), exit.describe());
-                let exited = matches!(exit, crate::process::children::Exit::Code(_));
-                let error = (code != 0).then(|| status.clone());
-                let end = EndEvent { exit_code: code, exited, status, error, ..Default::default() };
-                Some((Ok(wire(end)), None))
-            }
-            // A stream that just stops would look like success to careless clients.
-            Ok(None) => Some((Err(Fault::internal("stream", "the end of the process was lost").into()), None)),
+            Ok((n, Event::Data(channel, bytes))) => Some((Ok(numbered(n, data(channel, bytes))), Some(subscription))),
+            Ok((n, Event::End(exit))) => Some((Ok(numbered(n, end(exit))), None)),
             Err(_silence) => Some((Ok(wire(KeepAlive::default())), Some(subscription))),
         }
     });
@@ -124,8 +121,17 @@ fn wire(event: impl Into<WireEvent>) -> ProcessEvent {
     ProcessEvent { event: Some(event.into()), ..Default::default() }
 }
 
-fn data(channel: Channel, bytes: &[u8]) -> DataEvent {
-    let bytes = bytes.to_vec();
+fn numbered(sequence: u64, event: impl Into<WireEvent>) -> ProcessEvent {
+    ProcessEvent { sequence, ..wire(event) }
+}
+
+fn end(exit: Exit) -> EndEvent {
+    let (exit_code, status) = (exit.code(), exit.describe());
+    let error = (exit_code != 0).then(|| status.clone());
+    EndEvent { exit_code, exited: matches!(exit, Exit::Code(_)), status, error, ..Default::default() }
+}
+
+fn data(channel: Channel, bytes: Vec<u8>) -> DataEvent {
     let output = match channel {
         Channel::Stdout => Output::Stdout(bytes),
         Channel::Stderr => Output::Stderr(bytes),
@@ -151,12 +157,13 @@ impl Process for ProcessService {
         ctx: RequestContext,
         request: ServiceRequest<'_, ConnectRequest>,
     ) -> ServiceResult<ServiceStream<ConnectResponse>> {
-        let running = self.find(request.to_owned_message().process.into_option())?;
-        let subscription = running
-            .fanout
-            .subscribe()
-            .ok_or_else(|| Fault::new(Reason::ProcessNotFound, "the process has just ended"))?;
-        let events = events(running.pid(), subscription, ping_interval(&ctx));
+        let request = request.to_owned_message();
+        let (pid, fanout) = self.0.processes.find_to_read(&selector(request.process.into_option())?)?;
+        let subscription = fanout.subscribe(request.after_sequence).map_err(|Gone { oldest }| {
+            let message = format!("what came after that sequence is not kept; the oldest that is kept is {oldest}");
+            Fault::new(Reason::ReplayGone, message).with("oldest_sequence", oldest)
+        })?;
+        let events = events(pid, subscription, ping_interval(&ctx));
         Ok(Response::stream(
             events.map(|event| event.map(|e| ConnectResponse { event: e.into(), ..Default::default() })),
         ))

@@ -9,6 +9,7 @@ mod input;
 mod output;
 mod ports;
 mod refusals;
+mod replay;
 mod support;
 mod watching;
 mod wire;

@@ -118,6 +118,8 @@ fn answers_for_processes_that_do_not_run_with_not_found() {
             let refusal = agent.call(&format!("process.Process/{method}"), &request).unwrap_err();
             assert_eq!(refusal.words(), ("not_found", "PROCESS_NOT_FOUND"), "{method}");
         }
+    }
+    for selector in [json!({ "pid": std::process::id() }), json!({ "tag": "none" })] {
         let refusal = agent.stream("process.Process/Connect", &json!({ "process": selector }), &[]).refusal();
         assert_eq!(refusal.words(), ("not_found", "PROCESS_NOT_FOUND"));
     }

@@ -86,10 +86,13 @@ pub struct Run {
     pub end: Value,
     pub keepalives: u32,
     pub largest: usize,
+    /// Of data and end.
+    pub sequences: Vec<u64>,
 }
 
 impl Run {
-    fn take(&mut self, event: &Value) {
+    pub fn take(&mut self, event: &Value) {
+        self.sequences.extend(event["sequence"].as_str().and_then(|n| n.parse::<u64>().ok()));
         for (channel, into) in [("stdout", &mut self.stdout), ("stderr", &mut self.stderr), ("pty", &mut self.pty)] {
             if let Some(bytes) = event["data"][channel].as_str() {
                 let bytes = STANDARD.decode(bytes).unwrap();

@@ -10,6 +10,7 @@ pub struct Refusal {
     pub code: String,
     pub reason: String,
     pub message: String,
+    info: Vec<u8>,
 }
 
 impl Refusal {
@@ -23,7 +24,15 @@ impl Refusal {
             code: text(&error["code"]),
             reason: String::from_utf8_lossy(reason).into_owned(),
             message: text(&error["message"]),
+            info,
         }
+    }
+
+    /// A value of ErrorInfo's metadata: behind its key come a tag and a length.
+    pub fn metadata(&self, key: &str) -> Option<String> {
+        let at = self.info.windows(key.len()).position(|w| w == key.as_bytes())? + key.len();
+        let n = usize::from(*self.info.get(at + 1)?);
+        Some(String::from_utf8_lossy(self.info.get(at + 2..at + 2 + n)?).into_owned())
     }
 
     pub fn words(&self) -> (&str, &str) {
