@@ -136,15 +136,18 @@ function startOf(first: WriteResult): WriteStart {
   return part.value;
 }
 
-// A stream that its client has left also looks as if it had come to its end.
+// Comes to its end only by `finish`: Node's HTTP/2 ends a stream that it cancels before it resets it, so that
+// half a file would look like a whole one.
 async function* dataOf(messages: AsyncIterator<FilesystemServiceWriteRequest>, call: CallDeadline) {
   for (let next = await messages.next(); !next.done; next = await messages.next()) {
     const { part } = next.value;
-    if (part.case !== 'data') throw invalidField('data', 'must be in every message after the first');
+    if (part.case === 'finish') return;
+    if (part.case !== 'data') throw invalidField('data', 'must be in every message between start and finish');
     requireWithin(part.value.length, 'data', 0, maxDataBytes);
     yield part.value;
   }
   if (call.signal.aborted) throw new WrennError('CANCELLED', 'the caller left; the file is as it was');
+  throw invalidField('finish', 'must be the last message; the file is as it was');
 }
 
 function placeOf({ path, user }: { path: string; user: string }): FilePlace {
