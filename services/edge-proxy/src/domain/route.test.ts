@@ -64,6 +64,25 @@ test.each([
   ['ROUTE_NOT_FOUND', '/', `0-${id}.sandboxes.example`],
   ['ROUTE_NOT_FOUND', '/', `99999999999999999999-${id}.sandboxes.example`],
   ['PORT_CLOSED', `/proxy/${id}/49983/`, undefined],
+  ['PORT_CLOSED', `/proxy/${id}/49983/files`, undefined],
+  ['PORT_CLOSED', `/proxy/${id}/49983/files?path=/etc/shadow`, undefined],
+  ['PORT_CLOSED', `/proxy/${id}/49983/files?path=/x&signature=`, undefined],
+  ['PORT_CLOSED', `/proxy/${id}/49983/files?path=/x&signature`, undefined],
+  ['PORT_CLOSED', `/proxy/${id}/49983/files?path=/x&Signature=v1_x`, undefined],
+  ['PORT_CLOSED', `/proxy/${id}/49983/files?path=/x&xsignature=v1_x`, undefined],
+  ['PORT_CLOSED', `/proxy/${id}/49983/files?path=/x&signature_expiration=1`, undefined],
+  ['PORT_CLOSED', `/proxy/${id}/49983/files?path=/x;signature=v1_x`, undefined],
+  ['PORT_CLOSED', `/proxy/${id}/49983/files?signature=a&signature=b`, undefined],
+  ['PORT_CLOSED', `/proxy/${id}/49983/files/?signature=a`, undefined],
+  ['PORT_CLOSED', `/proxy/${id}/49983//files?signature=a`, undefined],
+  ['PORT_CLOSED', `/proxy/${id}/49983/./files?signature=a`, undefined],
+  ['PORT_CLOSED', `/proxy/${id}/49983/%66iles?signature=a`, undefined],
+  ['PORT_CLOSED', `/proxy/${id}/49983/FILES?signature=a`, undefined],
+  ['PORT_CLOSED', `/proxy/${id}/49983/files/../init?signature=a`, undefined],
+  ['PORT_CLOSED', `/proxy/${id}/49983/init?signature=a`, undefined],
+  ['PORT_CLOSED', `/proxy/${id}/49983/process.Process/Start?signature=a`, undefined],
+  ['PORT_CLOSED', `/proxy/${id}/49983/?/files?signature=a`, undefined],
+  ['PORT_CLOSED', '/init?signature=a', `49983-${id}.sandboxes.example`],
   ['PORT_CLOSED', '/', `49983-${id}.sandboxes.example`],
   ['ROUTE_NOT_FOUND', '/', undefined],
   ['ROUTE_NOT_FOUND', '/other', undefined],
@@ -75,6 +94,22 @@ test.each([
   ['ROUTE_NOT_FOUND', '/', '.sandboxes.example'],
 ] as const)('%s for %s at %s', (code, target, host) => {
   expect(codeOf(target, host)).toBe(code);
+});
+
+const signed = '/files?path=%2Fx&signature=v1_a%2Bb&signature_expiration=9';
+test.each(['GET', 'HEAD', 'POST'])('a signed URL of a file leads to the agent: %s', (method) => {
+  const guest = { kind: 'guest', sandboxId: id, port: 49_983, target: signed };
+  const prefix = `/proxy/${id}/49983`;
+  expect(route(prefix + signed, 'a', method)).toEqual({ ...guest, prefix });
+  expect(route(signed, `49983-${id}.sandboxes.example`, method)).toEqual({ ...guest, prefix: '' });
+});
+
+test('nothing else may be done with a signed URL', () => {
+  for (const method of ['PUT', 'DELETE', 'PATCH', 'OPTIONS', 'TRACE', 'get', 'PROPFIND']) {
+    expect(() => route(`/proxy/${id}/49983${signed}`, 'a', method)).toThrow('signed URLs');
+  }
+  const upgrade = { method: 'GET', target: `/proxy/${id}/49983${signed}`, host: 'a', upgrade: 'websocket' };
+  expect(() => routeOf(upgrade, 'sandboxes.example')).toThrow('signed URLs');
 });
 
 test('health is asked where no sandbox is named', () => {

@@ -14,11 +14,28 @@ export type Route =
       readonly prefix: string; // What was taken off the path; empty when the Host named the sandbox.
     };
 
-// The guest agent's port is root in the guest: it is not served here.
+// The guest agent's port is root in the guest: nothing of it is served here but single files, by URLs that
+// bear a signature. Whether it is good for that file and until when, the agent knows.
 const agentPort = 49_983;
+const signedMethods: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST']);
 const pathPrefix = '/proxy/';
 
-export function routeOf(request: { method: string; target: string; host: string }, domain: string): Route {
+export interface Routed {
+  readonly method: string;
+  readonly target: string;
+  readonly host: string;
+  readonly upgrade?: string | undefined;
+}
+
+export function routeOf(request: Routed, domain: string): Route {
+  const route = namedRoute(request, domain);
+  if (route.kind === 'guest' && route.port === agentPort && !isSignedFile(request, route.target)) {
+    throw new Refusal('PORT_CLOSED', `port ${agentPort} serves signed URLs of files only`);
+  }
+  return route;
+}
+
+function namedRoute(request: Routed, domain: string): Route {
   const { target } = request;
   const label = sandboxLabel(request.host, domain);
   if (label !== undefined) {
@@ -46,8 +63,15 @@ function guest(id: string, portText: string, target: string, prefix: string): Ro
   if (!isDigits(portText) || portText.startsWith('0') || portText.length > 5 || port > 65_535) {
     throw new Refusal('ROUTE_NOT_FOUND', 'a port is 1 to 65535');
   }
-  if (port === agentPort) throw new Refusal('PORT_CLOSED', `port ${agentPort} is not served`);
   return { kind: 'guest', sandboxId: id, port, target, prefix };
+}
+
+// Byte for byte: what another parser could read as this path or this parameter is not taken for it.
+function isSignedFile({ method, upgrade }: Routed, target: string): boolean {
+  const [path, query] = cut(target, '?');
+  const signatures = query.split('&').filter((parameter) => parameter.startsWith('signature='));
+  const isSigned = signatures.length === 1 && signatures[0] !== 'signature=';
+  return signedMethods.has(method) && upgrade === undefined && path === '/files' && isSigned;
 }
 
 // `8000-cl-…` of `8000-cl-….sandboxes.example:9480`; undefined when the Host names no sandbox.
