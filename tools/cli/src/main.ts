@@ -12,6 +12,7 @@ import { execCommand } from './commands/exec.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { logsCommand } from './commands/logs.ts';
 import { lsCommand } from './commands/ls.ts';
+import { quotaCommand } from './commands/quota.ts';
 import { rmCommand } from './commands/rm.ts';
 import { runCommand } from './commands/run.ts';
 import { upCommand } from './commands/up.ts';
@@ -20,7 +21,7 @@ import { describeError, exitCodeOf, exitCodes } from './exit-codes.ts';
 
 const commands = [
   ...[upCommand, downCommand, doctorCommand, demoCommand],
-  ...[createCommand, runCommand, lsCommand, inspectCommand, execCommand, rmCommand, logsCommand],
+  ...[createCommand, runCommand, lsCommand, inspectCommand, execCommand, rmCommand, logsCommand, quotaCommand],
 ];
 
 process.exit(await runCli(process.argv, process.env));

@@ -3,6 +3,7 @@ import { Command } from 'commander';
 
 import { inMs } from '@wrenn/kit/deadlines';
 import { durationOfMs, msOfDuration } from '@wrenn/kit/duration';
+import { WrennError, hasReason } from '@wrenn/kit/errors';
 import { type SandboxServiceCreateResponse, SandboxSchema, StageTimingSchema } from '@wrenn/proto/wrenn/v1/sandbox';
 
 import type { MeshClient } from '../client.ts';
@@ -24,6 +25,9 @@ export interface SizeFlags {
   readonly ttl?: string;
   readonly env?: string[];
   readonly meta?: string[];
+  readonly requestId?: string;
+  readonly queue?: string;
+  readonly project?: string;
 }
 
 type CreateFlags = SizeFlags & GatewayOption & { readonly json?: true };
@@ -38,7 +42,10 @@ export function addSizeFlags(command: Command): Command {
     .option('--disk <size>', "size of the root disk, like 4G (default: the template's)")
     .option('--ttl <time>', 'time to live, like 30m (default: 1h)')
     .option('--env <NAME=value>', 'variable of every process in it; may be repeated', collect)
-    .option('--meta <key=value>', 'label of your own; may be repeated', collect);
+    .option('--meta <key=value>', 'label of your own; may be repeated', collect)
+    .option('--request-id <id>', 'an id of your own: calling again with it gets the same sandbox, for 24 h')
+    .option('--queue <time>', 'how long to wait where there is no room, like 2m (default: not at all)')
+    .option('--project <name>', 'whose quota it counts against (default: default)');
 }
 
 export function createCommand(context: CommandContext): Command {
@@ -64,24 +71,44 @@ export function createCommand(context: CommandContext): Command {
     'wrenn create',
     'wrenn create minimal --ttl 10m --meta owner=ada',
     'id=$(wrenn create debian --cpu 2 --memory 1G 2>/dev/null)',
+    'wrenn create --request-id nightly-42 --queue 5m --project team-a',
   );
 }
 
-export function createSandbox(
+export async function createSandbox(
   client: MeshClient,
   template: string,
   flags: SizeFlags,
 ): Promise<SandboxServiceCreateResponse> {
-  const request = {
+  const queueMs = flags.queue === undefined ? 0 : parseMs(flags.queue);
+  try {
+    return await client.sandboxes.create(requestOf(template, flags), inMs(createLimitMs + queueMs));
+  } catch (error) {
+    throw describeCreateProblem(error, flags);
+  }
+}
+
+export function requestOf(template: string, flags: SizeFlags) {
+  return {
     template,
     vcpuCount: flags.cpu === undefined ? 0 : parseCount(flags.cpu, '--cpu', 1, 32),
     memoryBytes: flags.memory === undefined ? 0n : parseBytes(flags.memory),
     diskBytes: flags.disk === undefined ? 0n : parseBytes(flags.disk),
     env: parsePairs(flags.env ?? [], '--env'),
     metadata: parsePairs(flags.meta ?? [], '--meta'),
+    requestId: flags.requestId ?? '',
+    project: flags.project ?? '',
     ...(flags.ttl !== undefined && { ttl: durationOfMs(parseMs(flags.ttl)) }),
+    ...(flags.queue !== undefined && { queueTimeout: durationOfMs(parseMs(flags.queue)) }),
   };
-  return client.sandboxes.create(request, inMs(createLimitMs));
+}
+
+// Where waiting would help and was not asked for, the way to ask for it.
+export function describeCreateProblem(error: unknown, flags: SizeFlags): unknown {
+  const mayWait = hasReason(error, 'NO_HOST_LEFT', 'QUOTA_EXCEEDED') && error.meta['too_large'] === undefined;
+  if (!mayWait || flags.queue !== undefined) return error;
+  const message = `${error.message}; wait for room with --queue 2m`;
+  return new WrennError(error.reason, message, { meta: error.meta, cause: error });
 }
 
 export function describeTimings(timings: SandboxServiceCreateResponse['timings']): string {
