@@ -4,11 +4,13 @@ import type { DescMethod, DescService, Message } from '@bufbuild/protobuf';
 import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2';
 import type { Activity } from '@wrenn/kit/activity-report';
 import { within } from '@wrenn/kit/deadlines';
-import { WrennError } from '@wrenn/kit/errors';
+import { WrennError, invalidField } from '@wrenn/kit/errors';
 import type { Call, RpcHandlers, RpcServer } from '@wrenn/kit/rpc-server';
 import { requireSandboxId } from '@wrenn/kit/validate';
+import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
 import { HostService } from '@wrenn/proto/wrenn/v1/host';
 import { LogService } from '@wrenn/proto/wrenn/v1/log';
+import { PortService } from '@wrenn/proto/wrenn/v1/port';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
 
@@ -16,7 +18,13 @@ import { counted } from './domain/counted.ts';
 import type { HostPeers, Peer, ResolveSandbox } from './domain/peers.ts';
 import type { SandboxRouter } from './domain/sandbox-router.ts';
 
-type Forward = (method: DescMethod, request: Message, call: Call) => AsyncIterable<Message>;
+// `request` names the sandbox; `stream` is all that is sent where that is more than one message.
+type Forward = (
+  method: DescMethod,
+  request: Message,
+  call: Call,
+  stream?: AsyncIterable<Message>,
+) => AsyncIterable<Message>;
 
 // Methods that may run twice without harm.
 const idempotent: ReadonlySet<DescMethod> = new Set([
@@ -24,7 +32,17 @@ const idempotent: ReadonlySet<DescMethod> = new Set([
   ProcessService.method.closeStdin,
   ProcessService.method.list,
   LogService.method.readConsole,
+  FilesystemService.method.stat,
+  FilesystemService.method.list,
+  FilesystemService.method.remove,
+  FilesystemService.method.read,
+  FilesystemService.method.watch,
+  FilesystemService.method.signUrl,
+  PortService.method.watch,
 ]);
+
+// Methods that move bytes in number: they travel, and end, apart from all others.
+const bulk: ReadonlySet<DescMethod> = new Set([FilesystemService.method.read, FilesystemService.method.write]);
 
 export interface GatewayParts {
   readonly scheduler: Peer;
@@ -41,6 +59,8 @@ export function addGatewayServices(rpc: RpcServer, parts: GatewayParts): void {
   rpc.add(HostService, handlersOf(HostService, forwardToScheduler));
   rpc.add(ProcessService, handlersOf(ProcessService, forwardToHost));
   rpc.add(LogService, handlersOf(LogService, forwardToHost));
+  rpc.add(FilesystemService, handlersOf(FilesystemService, forwardToHost));
+  rpc.add(PortService, handlersOf(PortService, forwardToHost));
 }
 
 function handlersOf<S extends GenServiceMethods>(service: GenService<S>, forward: Forward): RpcHandlers<S> {
@@ -50,8 +70,13 @@ function handlersOf<S extends GenServiceMethods>(service: GenService<S>, forward
       handlers[method.localName] = (request: Message, call: Call) => onlyAnswer(forward(method, request, call));
     } else if (method.methodKind === 'server_streaming') {
       handlers[method.localName] = (request: Message, call: Call) => forward(method, request, call);
+    } else if (method.methodKind === 'client_streaming') {
+      handlers[method.localName] = async (requests: AsyncIterable<Message>, call: Call) => {
+        const { start, stream } = await begun(requests);
+        return onlyAnswer(forward(method, start, call, stream));
+      };
     } else {
-      throw new Error(`the gateway cannot forward the client stream of ${method.name}`);
+      throw new Error(`the gateway cannot forward both streams of ${method.name}`);
     }
   }
   return handlers as RpcHandlers<S>;
@@ -65,18 +90,35 @@ function toScheduler({ scheduler }: GatewayParts): Forward {
 }
 
 function toSandboxHost({ hosts, resolve, router }: GatewayParts): Forward {
-  return (method, request, call) => {
+  return (method, request, call, stream) => {
     const sandboxId = sandboxIdOf(request);
     return router.run<Message>({
       sandboxId,
       isIdempotent: idempotent.has(method),
+      isRepeatable: stream === undefined,
       resolve: () => resolve(sandboxId, call),
       attempt: async function* attempt(address) {
-        using host = hosts.use(address);
-        yield* host.peer.call(method, request, within(call, Infinity));
+        using host = hosts.use(address, bulk.has(method) ? 'bulk' : 'interactive');
+        yield* host.peer.call(method, stream ?? request, within(call, Infinity));
       },
     });
   };
+}
+
+type Opening = Message & { readonly part: { readonly case?: string; readonly value?: Message } };
+
+// The first message of a client's stream says where it goes, and goes there with the others.
+async function begun(requests: AsyncIterable<Message>): Promise<{ start: Message; stream: AsyncIterable<Message> }> {
+  const messages = requests[Symbol.asyncIterator]();
+  const first = await messages.next();
+  const opening = first.done ? undefined : (first.value as Opening).part;
+  if (opening?.case !== 'start' || !opening.value) throw invalidField('start', 'must be the first message');
+  return { start: opening.value, stream: rejoined(first.value as Message, messages) };
+}
+
+async function* rejoined(first: Message, rest: AsyncIterator<Message>): AsyncGenerator<Message, void, undefined> {
+  yield first;
+  for (let next = await rest.next(); !next.done; next = await rest.next()) yield next.value;
 }
 
 function sandboxIdOf(request: Message): string {

@@ -6,6 +6,7 @@ import { newSandboxId } from '@wrenn/kit/ids';
 import type { Call } from '@wrenn/kit/rpc-server';
 import { eventually } from '@wrenn/kit/testkit/eventually';
 import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
+import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
 import { HostService } from '@wrenn/proto/wrenn/v1/host';
 import { LogService } from '@wrenn/proto/wrenn/v1/log';
 import {
@@ -58,9 +59,11 @@ test('every unary method of the public services is forwarded to the service that
     Object.fromEntries(names.map((name) => [name, record(`${prefix}.${name}`)]));
   const sandboxMethods = ['create', 'get', 'list', 'destroy', 'setTimeout', 'ping'] as const;
   const processMethods = ['exec', 'sendInput', 'closeStdin', 'signal', 'list'] as const;
+  const fileMethods = ['stat', 'list', 'makeDir', 'move', 'remove', 'signUrl'] as const;
   await using host = await serveTcp((serve) => {
     serve(ProcessService, unary('process', processMethods));
     serve(LogService, unary('log', ['readConsole']));
+    serve(FilesystemService, unary('files', fileMethods));
   });
   await using scheduler = await serveTcp((serve) => {
     serve(SandboxService, unary('sandbox', sandboxMethods));
@@ -74,11 +77,14 @@ test('every unary method of the public services is forwarded to the service that
   await gateway.lanes.client('control', HostService).list({}, inMs(5000));
   for (const name of processMethods) await processes[name]({ sandboxId: id }, inMs(5000));
   await gateway.lanes.client('control', LogService).readConsole({ sandboxId: id }, inMs(5000));
+  const files = gateway.lanes.client('control', FilesystemService);
+  for (const name of fileMethods) await files[name]({ sandboxId: id }, inMs(5000));
   expect(called).toEqual([
     ...sandboxMethods.map((name) => `sandbox.${name}`),
     'host.list',
     ...processMethods.map((name) => `process.${name}`),
     'log.readConsole',
+    ...fileMethods.map((name) => `files.${name}`),
   ]);
 });
 

@@ -1,4 +1,6 @@
-import type { HostPeers, PeerUse } from '../domain/peers.ts';
+import { WrennError } from '@wrenn/kit/errors';
+
+import type { HostAddress, HostPeers, PeerUse, Traffic } from '../domain/peers.ts';
 import { LanePeer } from './lane-peer.ts';
 
 interface Entry {
@@ -7,7 +9,7 @@ interface Entry {
   idle: NodeJS.Timeout | undefined;
 }
 
-// One interactive lane per host, shared by all calls to it and closed once it has been unused for a while.
+// One lane per host and kind of traffic, shared by all calls to it and closed once it has been unused for a while.
 export class HostLanes implements HostPeers {
   readonly #idleMs: number;
   readonly #entries = new Map<string, Entry>();
@@ -16,16 +18,20 @@ export class HostLanes implements HostPeers {
     this.#idleMs = idleMs;
   }
 
-  use(address: string): PeerUse {
-    const entry = this.#entries.get(address) ?? {
-      peer: new LanePeer(address, 'vm-runtime', 'interactive'),
+  // Errors: SERVICE_UNAVAILABLE where the host does not serve this traffic.
+  use(host: HostAddress, traffic: Traffic): PeerUse {
+    const address = host[traffic];
+    if (address === '') throw new WrennError('SERVICE_UNAVAILABLE', `the sandbox's host serves no ${traffic} traffic`);
+    const key = `${traffic} ${address}`;
+    const entry = this.#entries.get(key) ?? {
+      peer: new LanePeer(address, 'vm-runtime', traffic),
       callCount: 0,
       idle: undefined,
     };
-    this.#entries.set(address, entry);
+    this.#entries.set(key, entry);
     clearTimeout(entry.idle);
     entry.callCount += 1;
-    return { peer: entry.peer, [Symbol.dispose]: () => this.#release(address, entry) };
+    return { peer: entry.peer, [Symbol.dispose]: () => this.#release(key, entry) };
   }
 
   get size(): number {
@@ -40,11 +46,11 @@ export class HostLanes implements HostPeers {
     this.#entries.clear();
   }
 
-  #release(address: string, entry: Entry): void {
+  #release(key: string, entry: Entry): void {
     entry.callCount -= 1;
-    if (entry.callCount > 0 || this.#entries.get(address) !== entry) return;
+    if (entry.callCount > 0 || this.#entries.get(key) !== entry) return;
     entry.idle = setTimeout(() => {
-      this.#entries.delete(address);
+      this.#entries.delete(key);
       entry.peer.close();
     }, this.#idleMs);
     entry.idle.unref();

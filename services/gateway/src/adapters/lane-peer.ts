@@ -5,7 +5,11 @@ import { type LaneName, Lanes } from '@wrenn/kit/lanes';
 
 import type { Peer } from '../domain/peers.ts';
 
-type AnyClient = Record<string, (request: Message, options: OutboundCall) => Promise<Message> | AsyncIterable<Message>>;
+type Outgoing = Message | AsyncIterable<Message>;
+type AnyClient = Record<
+  string,
+  (request: Outgoing, options: OutboundCall) => Promise<Message> | AsyncIterable<Message>
+>;
 
 // One lane to one service process, for calls of any method.
 export class LanePeer implements Peer {
@@ -18,7 +22,7 @@ export class LanePeer implements Peer {
     this.#lane = lane;
   }
 
-  async *call(method: DescMethod, request: Message, options: OutboundCall): AsyncGenerator<Message, void, undefined> {
+  async *call(method: DescMethod, request: Outgoing, options: OutboundCall): AsyncGenerator<Message, void, undefined> {
     const answer = this.#client(method.parent)[method.localName]?.(request, options);
     if (answer instanceof Promise) yield await answer;
     else if (answer) yield* answer;

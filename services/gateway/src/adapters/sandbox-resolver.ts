@@ -12,7 +12,8 @@ export function sandboxResolver(scheduler: LanePeer, limitMs = defaultLimitMs): 
   const client = scheduler.client(SchedulerService);
   return async (sandboxId, caller) => {
     try {
-      return (await client.resolveSandbox({ sandboxId }, within(caller, limitMs))).hostAddress;
+      const { hostAddress, hostBulkAddress } = await client.resolveSandbox({ sandboxId }, within(caller, limitMs));
+      return { interactive: hostAddress, bulk: hostBulkAddress };
     } catch (error) {
       if (!hasReason(error, 'DEADLINE_EXCEEDED') || Date.now() >= caller.deadlineAtMs) throw error;
       throw new WrennError('SERVICE_UNAVAILABLE', 'scheduler did not answer in time', { cause: error });

@@ -6,15 +6,16 @@ import { isSandboxId } from '@wrenn/kit/ids';
 import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 
-type Forward<Call> = (method: DescMethod, request: Message, call: Call) => AsyncIterable<Message>;
+// `request` names the sandbox; the rest is none of its business.
+type Forward<Rest extends unknown[]> = (method: DescMethod, request: Message, ...rest: Rest) => AsyncIterable<Message>;
 
 const counting: ReadonlySet<string> = new Set([ProcessService.typeName, FilesystemService.typeName]);
 
-export function counted<Call>(activity: Activity, forward: Forward<Call>): Forward<Call> {
-  return async function* countedCall(method, request, call) {
+export function counted<Rest extends unknown[]>(activity: Activity, forward: Forward<Rest>): Forward<Rest> {
+  return async function* countedCall(method, request, ...rest) {
     const { sandboxId } = request as Message & { readonly sandboxId?: string };
     const counts = counting.has(method.parent.typeName) && sandboxId !== undefined && isSandboxId(sandboxId);
     using _use = counts ? activity.use(sandboxId) : undefined;
-    yield* forward(method, request, call);
+    yield* forward(method, request, ...rest);
   };
 }

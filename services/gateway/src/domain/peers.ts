@@ -3,8 +3,21 @@ import type { DescMethod, Message } from '@bufbuild/protobuf';
 import type { CallDeadline, OutboundCall } from '@wrenn/kit/deadlines';
 
 export interface Peer {
-  // Yields the one answer of a unary method, or all of a stream as fast as they are taken.
-  call(method: DescMethod, request: Message, options: OutboundCall): AsyncIterable<Message>;
+  // Yields the one answer of a unary method, or all of a stream as fast as they are taken. A stream of
+  // requests is taken as fast as the callee takes it.
+  call(method: DescMethod, request: Message | AsyncIterable<Message>, options: OutboundCall): AsyncIterable<Message>;
+}
+
+// Where the vm-runtime of a host serves: bytes in number apart from all else.
+export interface HostAddress {
+  readonly interactive: string;
+  readonly bulk: string;
+}
+
+export type Traffic = keyof HostAddress;
+
+export function isSameHost(a: HostAddress, b: HostAddress): boolean {
+  return a.interactive === b.interactive && a.bulk === b.bulk;
 }
 
 export interface PeerUse extends Disposable {
@@ -12,9 +25,9 @@ export interface PeerUse extends Disposable {
 }
 
 export interface HostPeers {
-  // The host's peer stays open until the use is disposed of.
-  use(address: string): PeerUse;
+  // The host's peer for this traffic stays open until the use is disposed of.
+  use(host: HostAddress, traffic: Traffic): PeerUse;
 }
 
-// Asks the scheduler for the address of the vm-runtime that has a sandbox.
-export type ResolveSandbox = (sandboxId: string, caller: CallDeadline) => Promise<string>;
+// Asks the scheduler where the vm-runtime is that has a sandbox.
+export type ResolveSandbox = (sandboxId: string, caller: CallDeadline) => Promise<HostAddress>;

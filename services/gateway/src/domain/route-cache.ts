@@ -1,4 +1,6 @@
 // Where sandboxes were last found: bounded in number, and in the time it is believed without asking.
+import { type HostAddress, isSameHost } from './peers.ts';
+
 export interface RouteCacheOptions {
   readonly capacity: number;
   readonly freshMs: number;
@@ -6,12 +8,12 @@ export interface RouteCacheOptions {
 }
 
 export interface Route {
-  readonly address: string;
+  readonly host: HostAddress;
   readonly isFresh: boolean;
 }
 
 interface Entry {
-  readonly address: string;
+  readonly host: HostAddress;
   readonly staleAtMs: number;
 }
 
@@ -29,20 +31,21 @@ export class RouteCache {
     if (!entry) return undefined;
     this.#entries.delete(sandboxId);
     this.#entries.set(sandboxId, entry);
-    return { address: entry.address, isFresh: this.#options.nowMs() < entry.staleAtMs };
+    return { host: entry.host, isFresh: this.#options.nowMs() < entry.staleAtMs };
   }
 
-  set(sandboxId: string, address: string): void {
+  set(sandboxId: string, host: HostAddress): void {
     this.#entries.delete(sandboxId);
-    this.#entries.set(sandboxId, { address, staleAtMs: this.#options.nowMs() + this.#options.freshMs });
+    this.#entries.set(sandboxId, { host, staleAtMs: this.#options.nowMs() + this.#options.freshMs });
     if (this.#entries.size <= this.#options.capacity) return;
     const [longestUnused] = this.#entries.keys();
     if (longestUnused !== undefined) this.#entries.delete(longestUnused);
   }
 
   // Forgets a route, unless a newer one has taken its place.
-  delete(sandboxId: string, address: string): void {
-    if (this.#entries.get(sandboxId)?.address === address) this.#entries.delete(sandboxId);
+  delete(sandboxId: string, host: HostAddress): void {
+    const entry = this.#entries.get(sandboxId);
+    if (entry && isSameHost(entry.host, host)) this.#entries.delete(sandboxId);
   }
 
   get size(): number {

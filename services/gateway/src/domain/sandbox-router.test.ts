@@ -1,6 +1,7 @@
 import { type Reason, WrennError } from '@wrenn/kit/errors';
 import { expect, test } from 'vitest';
 
+import type { HostAddress } from './peers.ts';
 import { RouteCache } from './route-cache.ts';
 import { SandboxRouter } from './sandbox-router.ts';
 
@@ -13,17 +14,16 @@ class World {
   resolveCount = 0;
   readonly #router = new SandboxRouter(new RouteCache({ capacity: 10, freshMs: 1000, nowMs: () => this.nowMs }));
 
-  async call(isIdempotent = false): Promise<string[]> {
+  async call(isIdempotent = false, isRepeatable = true): Promise<string[]> {
     const answers: string[] = [];
     const resolve = async () => {
       this.resolveCount += 1;
       if (this.home.length > 1) throw new WrennError(this.home as Reason, 'from the scheduler');
-      return this.home;
+      return { interactive: this.home, bulk: `${this.home}-bulk` };
     };
-    const attempt = (address: string) => this.#attempt(address);
-    for await (const answer of this.#router.run({ sandboxId: 's', isIdempotent, resolve, attempt })) {
-      answers.push(answer);
-    }
+    const attempt = ({ interactive }: HostAddress) => this.#attempt(interactive);
+    const call = { sandboxId: 's', isIdempotent, isRepeatable, resolve, attempt };
+    for await (const answer of this.#router.run(call)) answers.push(answer);
     return answers;
   }
 
@@ -57,6 +57,20 @@ test.each(['SANDBOX_NOT_FOUND', 'SANDBOX_NOT_RUNNING'] as const)(
     expect(world.attempts).toEqual(['a', 'a', 'b']);
   },
 );
+
+test('a call that can be read only once asks for its route first, and is sent once', async () => {
+  const world = new World();
+  await world.call();
+  world.hosts.set('a', 'SANDBOX_NOT_FOUND').set('b', 'answers');
+  world.home = 'b';
+  expect(await world.call(false, false)).toEqual(['b']);
+  expect(world.attempts).toEqual(['a', 'b']);
+  world.home = 'SERVICE_UNAVAILABLE';
+  expect(await world.call(false, false)).toEqual(['b']);
+  world.hosts.set('b', 'SANDBOX_NOT_FOUND');
+  await expect(world.call(false, false)).rejects.toMatchObject({ reason: 'SANDBOX_NOT_FOUND' });
+  expect(world.attempts).toEqual(['a', 'b', 'b', 'b']);
+});
 
 test('a call that may have run on a lost host is not repeated, and the next one finds the new host', async () => {
   const world = new World();

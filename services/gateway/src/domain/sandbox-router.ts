@@ -2,15 +2,18 @@
 // the host refused it before it began.
 import { hasReason } from '@wrenn/kit/errors';
 
+import { type HostAddress, isSameHost } from './peers.ts';
 import type { RouteCache } from './route-cache.ts';
 
 export interface RoutedCall<Answer> {
   readonly sandboxId: string;
   readonly isIdempotent: boolean;
+  // False for one whose requests can be read only once: its route must be right the first time.
+  readonly isRepeatable: boolean;
   // Asks where the sandbox is.
-  resolve(): Promise<string>;
-  // Makes the call at an address.
-  attempt(address: string): AsyncIterable<Answer>;
+  resolve(): Promise<HostAddress>;
+  // Makes the call at a host.
+  attempt(host: HostAddress): AsyncIterable<Answer>;
 }
 
 export class SandboxRouter {
@@ -21,13 +24,13 @@ export class SandboxRouter {
   }
 
   async *run<Answer>(call: RoutedCall<Answer>): AsyncGenerator<Answer, void, undefined> {
-    const { sandboxId, isIdempotent } = call;
-    const known = this.#routes.get(sandboxId);
+    const { sandboxId, isIdempotent, isRepeatable } = call;
+    const known = isRepeatable ? this.#routes.get(sandboxId) : undefined;
     let refusal: unknown;
     if (known?.isFresh) {
       let hasAnswered = false;
       try {
-        for await (const answer of this.#attempt(call, known.address)) {
+        for await (const answer of this.#attempt(call, known.host)) {
           hasAnswered = true;
           yield answer;
         }
@@ -37,31 +40,31 @@ export class SandboxRouter {
         refusal = error;
       }
     }
-    const address = await this.#resolve(call);
+    const host = await this.#resolve(call);
     // The scheduler stands by the route: the host's own answer is the best there is.
-    if (refusal !== undefined && address === known?.address) throw refusal;
-    yield* this.#attempt(call, address);
+    if (refusal !== undefined && known && isSameHost(host, known.host)) throw refusal;
+    yield* this.#attempt(call, host);
   }
 
-  async *#attempt<Answer>(call: RoutedCall<Answer>, address: string): AsyncGenerator<Answer, void, undefined> {
+  async *#attempt<Answer>(call: RoutedCall<Answer>, host: HostAddress): AsyncGenerator<Answer, void, undefined> {
     try {
-      yield* call.attempt(address);
+      yield* call.attempt(host);
     } catch (error) {
-      if (isAgainstRoute(error)) this.#routes.delete(call.sandboxId, address);
+      if (isAgainstRoute(error)) this.#routes.delete(call.sandboxId, host);
       throw error;
     }
   }
 
-  async #resolve<Answer>({ sandboxId, resolve }: RoutedCall<Answer>): Promise<string> {
+  async #resolve<Answer>({ sandboxId, resolve }: RoutedCall<Answer>): Promise<HostAddress> {
     try {
-      const address = await resolve();
-      this.#routes.set(sandboxId, address);
-      return address;
+      const host = await resolve();
+      this.#routes.set(sandboxId, host);
+      return host;
     } catch (error) {
       // A scheduler that is down must not cut people off from sandboxes that run.
       const old = this.#routes.get(sandboxId);
-      if (old && hasReason(error, 'SERVICE_UNAVAILABLE', 'DATABASE_UNAVAILABLE')) return old.address;
-      if (old) this.#routes.delete(sandboxId, old.address);
+      if (old && hasReason(error, 'SERVICE_UNAVAILABLE', 'DATABASE_UNAVAILABLE')) return old.host;
+      if (old) this.#routes.delete(sandboxId, old.host);
       throw error;
     }
   }
