@@ -72,8 +72,7 @@ await runService(async () => {
       newAccessToken: () => randomBytes(32).toString('hex'),
     }),
   );
-  await vms.adopt();
-  await bulk.start();
+  await Promise.all([vms.adopt(), bulk.start()]);
 
   const rpc = stop.own(
     'rpc server',

@@ -2,12 +2,15 @@ import { type RpcClient, Lanes } from '@wrenn/kit/lanes';
 import { inMs } from '@wrenn/kit/deadlines';
 import { WrennError } from '@wrenn/kit/errors';
 import { isSandboxId } from '@wrenn/kit/ids';
+import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
 import { HostService } from '@wrenn/proto/wrenn/v1/host';
 import { LogService } from '@wrenn/proto/wrenn/v1/log';
+import { PortService } from '@wrenn/proto/wrenn/v1/port';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { type Sandbox, SandboxService, SandboxState } from '@wrenn/proto/wrenn/v1/sandbox';
 
 import { gatewayPeer } from './exit-codes.ts';
+import { gatewayBulkOffset } from './mesh/options.ts';
 
 // The public API of a mesh, as its gateway serves it.
 export class MeshClient implements Disposable {
@@ -16,11 +19,20 @@ export class MeshClient implements Disposable {
   readonly processes: RpcClient<(typeof ProcessService)['method']>;
   readonly logs: RpcClient<(typeof LogService)['method']>;
   readonly hosts: RpcClient<(typeof HostService)['method']>;
+  readonly files: RpcClient<(typeof FilesystemService)['method']>;
+  readonly ports: RpcClient<(typeof PortService)['method']>;
+  // For Read and Write: another process, so that bytes in number do not slow what is typed.
+  readonly bytes: RpcClient<(typeof FilesystemService)['method']>;
   readonly #lanes: Lanes;
+  readonly #bulkLanes: Lanes;
 
-  constructor(gateway: string) {
+  constructor(gateway: string, gatewayBulk = besideOf(gateway)) {
     this.gateway = gateway;
     this.#lanes = new Lanes(gateway, gatewayPeer);
+    this.#bulkLanes = new Lanes(gatewayBulk, gatewayPeer);
+    this.files = this.#lanes.client('interactive', FilesystemService);
+    this.ports = this.#lanes.client('interactive', PortService);
+    this.bytes = this.#bulkLanes.client('bulk', FilesystemService);
     this.sandboxes = this.#lanes.client('control', SandboxService);
     this.hosts = this.#lanes.client('control', HostService);
     this.processes = this.#lanes.client('interactive', ProcessService);
@@ -29,6 +41,7 @@ export class MeshClient implements Disposable {
 
   [Symbol.dispose](): void {
     this.#lanes.close();
+    this.#bulkLanes.close();
   }
 
   // Every sandbox in the given states (none given: those that live), newest first.
@@ -56,6 +69,11 @@ export class MeshClient implements Disposable {
     }
     throw new WrennError('SANDBOX_NOT_FOUND', `no sandbox has an id like "${text}"; see \`wrenn ls\``);
   }
+}
+
+// Where the gateway's second process listens, unless something else is said.
+function besideOf(gateway: string): string {
+  return gateway.replace(/:(\d+)$/, (_all, port: string) => `:${Number(port) + gatewayBulkOffset}`);
 }
 
 export const everyState: SandboxState[] = Object.values(SandboxState).filter((state) => state !== 0);

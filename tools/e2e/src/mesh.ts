@@ -34,7 +34,7 @@ export class TestMesh implements AsyncDisposable {
 
   private constructor(mesh: Mesh, root: string, before: Inventory) {
     this.mesh = mesh;
-    this.client = new MeshClient(mesh.addresses.gateway);
+    this.client = new MeshClient(mesh.addresses.gateway, mesh.addresses.gatewayBulk);
     this.#root = root;
     this.#before = before;
   }
@@ -102,12 +102,12 @@ export async function testMeshOptions(runDir: string, options: TestMeshOptions):
 }
 
 async function freePorts(): Promise<MeshPorts> {
-  const servers = await Promise.all(Array.from({ length: 4 }, listenAnywhere));
-  const [gateway = 0, scheduler = 0, vmRuntime = 0, edgeProxy = 0] = servers.map(
+  const servers = await Promise.all(Array.from({ length: 6 }, listenAnywhere));
+  const [gateway = 0, scheduler = 0, vmRuntime = 0, vmRuntimeBulk = 0, gatewayBulk = 0, edgeProxy = 0] = servers.map(
     (server) => (server.address() as AddressInfo).port,
   );
   await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return { gateway, scheduler, vmRuntime, edgeProxy };
+  return { gateway, scheduler, vmRuntime, vmRuntimeBulk, gatewayBulk, edgeProxy };
 }
 
 async function listenAnywhere() {

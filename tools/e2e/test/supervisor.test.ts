@@ -49,6 +49,7 @@ test('up starts everything and returns; a second up says it runs; doctor finds i
   expect(Object.keys(state.services).sort()).toEqual([
     'edge-proxy',
     'gateway',
+    'gateway-bulk',
     'network',
     'scheduler',
     'snapshot-store',

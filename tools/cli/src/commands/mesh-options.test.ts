@@ -12,7 +12,14 @@ test('without flags the mesh lives where the environment says', () => {
     { config: readCliConfig({ WRENN_RUN_DIR: '/run/a', DATABASE_URL: 'postgres://x' }) },
   );
   expect(options).toMatchObject({ runDir: '/run/a', dataDir: '/var/lib/wrenn', databaseUrl: 'postgres://x' });
-  expect(options.ports).toEqual({ gateway: 9470, scheduler: 9471, vmRuntime: 9472, edgeProxy: 9480 });
+  expect(options.ports).toEqual({
+    gateway: 9470,
+    scheduler: 9471,
+    vmRuntime: 9472,
+    vmRuntimeBulk: 9473,
+    gatewayBulk: 9474,
+    edgeProxy: 9480,
+  });
 });
 
 test('flags win, and the slot range is always a range', () => {

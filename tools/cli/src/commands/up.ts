@@ -63,6 +63,7 @@ function printAddresses(context: CommandContext, flags: UpFlags, at: MeshAddress
   }
   const gateway = options.ports.gateway === defaultPortBase ? '' : ` --gateway ${at.gateway}`;
   context.print(`gateway     ${at.gateway}   gRPC: wrenn.v1.SandboxService, ProcessService, …`);
+  context.print(`             ${at.gatewayBulk}   the same for files: Read and Write of wrenn.v1.FilesystemService`);
   context.print(`edge-proxy  ${at.edgeProxy}   HTTP to ports of sandboxes`);
   context.print(`logs        ${options.runDir}/logs`);
   context.print('');

@@ -8,6 +8,8 @@ export interface MeshPorts {
   readonly gateway: number;
   readonly scheduler: number;
   readonly vmRuntime: number;
+  readonly vmRuntimeBulk: number;
+  readonly gatewayBulk: number;
   readonly edgeProxy: number;
 }
 
@@ -29,6 +31,8 @@ export interface MeshAddresses {
   readonly gateway: string;
   readonly scheduler: string;
   readonly vmRuntime: string;
+  readonly vmRuntimeBulk: string;
+  readonly gatewayBulk: string;
   readonly edgeProxy: string;
   readonly network: string;
   readonly snapshotStore: string;
@@ -36,10 +40,19 @@ export interface MeshAddresses {
 
 export const repositoryRoot = resolve(import.meta.dirname, '../../../..');
 export const defaultPortBase = 9470;
+// From the gateway's port to that of its second process, for bytes in number.
+export const gatewayBulkOffset = 4;
 const defaultRunDir = '/run/wrenn';
 
 export function portsFrom(base: number): MeshPorts {
-  return { gateway: base, scheduler: base + 1, vmRuntime: base + 2, edgeProxy: base + 10 };
+  return {
+    gateway: base,
+    scheduler: base + 1,
+    vmRuntime: base + 2,
+    vmRuntimeBulk: base + 3,
+    gatewayBulk: base + gatewayBulkOffset,
+    edgeProxy: base + 10,
+  };
 }
 
 export function ramDirFor(runDir: string): string {
@@ -55,6 +68,8 @@ export function addressesOf(options: Pick<MeshOptions, 'runDir' | 'ports'>): Mes
     gateway: `127.0.0.1:${ports.gateway}`,
     scheduler: `127.0.0.1:${ports.scheduler}`,
     vmRuntime: `127.0.0.1:${ports.vmRuntime}`,
+    vmRuntimeBulk: `127.0.0.1:${ports.vmRuntimeBulk}`,
+    gatewayBulk: `127.0.0.1:${ports.gatewayBulk}`,
     edgeProxy: `127.0.0.1:${ports.edgeProxy}`,
     network: `unix:${join(runDir, 'network.sock')}`,
     snapshotStore: `unix:${join(runDir, 'snapshot-store.sock')}`,

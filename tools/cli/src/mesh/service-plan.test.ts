@@ -18,6 +18,7 @@ const options: MeshOptions = {
 test('each service gets its own variables and no other’s', () => {
   const names = Object.fromEntries(planServices(options).map(({ name, env }) => [name, Object.keys(env).sort()]));
   expect(names['gateway']).toEqual(['WRENN_LISTEN', 'WRENN_LOG_LEVEL', 'WRENN_SCHEDULER']);
+  expect(names['gateway-bulk']).toEqual(names['gateway']);
   expect(names['scheduler']).toEqual(['WRENN_DATABASE_URL_FILE', 'WRENN_LISTEN', 'WRENN_LOG_LEVEL']);
   expect(names['vm-runtime']).not.toContain('WRENN_FIRST_SLOT');
   expect(names['network']).not.toContain('WRENN_DATABASE_URL_FILE');

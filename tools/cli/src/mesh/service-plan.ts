@@ -4,10 +4,13 @@ import { join } from 'node:path';
 
 import { type MeshAddresses, type MeshOptions, addressesOf } from './options.ts';
 
-export type ServiceName = 'network' | 'snapshot-store' | 'scheduler' | 'vm-runtime' | 'gateway' | 'edge-proxy';
+export type ProgramName = 'network' | 'snapshot-store' | 'scheduler' | 'vm-runtime' | 'gateway' | 'edge-proxy';
+// The gateway runs twice: clients send bytes in number to a process that serves nothing else.
+export type ServiceName = ProgramName | 'gateway-bulk';
 
 export interface ServicePlan {
   readonly name: ServiceName;
+  readonly program: ProgramName;
   readonly stage: number; // Services of one stage start together, after those of the stage before.
   readonly address: string;
   readonly speaks: 'grpc' | 'http';
@@ -30,10 +33,12 @@ export function planServices(options: MeshOptions): ServicePlan[] {
     ['scheduler', 1, at.scheduler, { WRENN_DATABASE_URL_FILE: databaseUrlFile(options) }],
     ['vm-runtime', 2, at.vmRuntime, vmRuntimeEnv(options, at)],
     ['gateway', 2, at.gateway, { WRENN_SCHEDULER: at.scheduler }],
+    ['gateway-bulk', 2, at.gatewayBulk, { WRENN_SCHEDULER: at.scheduler }],
     ['edge-proxy', 2, at.edgeProxy, { WRENN_SCHEDULER: at.scheduler }],
   ];
   return plans.map(([name, stage, address, own]) => ({
     name,
+    program: name === 'gateway-bulk' ? 'gateway' : name,
     stage,
     address,
     speaks: name === 'edge-proxy' ? 'http' : 'grpc',
@@ -55,6 +60,9 @@ function networkEnv(options: MeshOptions): Record<string, string> {
 function vmRuntimeEnv(options: MeshOptions, at: MeshAddresses): Record<string, string> {
   return {
     WRENN_ADVERTISE: at.vmRuntime,
+    WRENN_BULK_LISTEN: at.vmRuntimeBulk,
+    WRENN_BULK_ADVERTISE: at.vmRuntimeBulk,
+    WRENN_EDGE_URL: `http://${at.edgeProxy}`,
     WRENN_HOST_ID: localHostId,
     WRENN_SCHEDULER: at.scheduler,
     WRENN_NETWORK: at.network,

@@ -59,7 +59,7 @@ export class ServiceProcess {
     const { plan, runDir, inherited } = this.#options;
     const logFile = await openForAppend(this.logFile);
     const startedAtMs = Date.now();
-    const child = spawn(process.execPath, [join('services', plan.name, 'src/main.ts'), meshMark(runDir)], {
+    const child = spawn(process.execPath, [join('services', plan.program, 'src/main.ts'), meshMark(runDir)], {
       cwd: repositoryRoot,
       env: { ...inherited, ...plan.env },
       stdio: ['ignore', logFile.fd, logFile.fd],

@@ -19,6 +19,9 @@ const schema = z.object({
     gateway: z.string(),
     scheduler: z.string(),
     vmRuntime: z.string(),
+    // A mesh of before there were these may still run.
+    vmRuntimeBulk: z.string().default(''),
+    gatewayBulk: z.string().default(''),
     edgeProxy: z.string(),
     network: z.string(),
     snapshotStore: z.string(),
