@@ -38,7 +38,7 @@ export class PostgresSandboxes implements SandboxStore {
 
   async place(id: SandboxId, spec: CreateSpec, key: CreateKey | undefined): Promise<Placed> {
     const { database, hosts, quotas, placement, clock, log } = this.#parts;
-    const placed = await database.inTransaction(async (tx): Promise<Placed> => {
+    const placed = await database.inTurn(async (tx): Promise<Placed> => {
       const known = key && (await claimKey(tx, key, clock.now()));
       if (known) return { kind: 'known', sandbox: known };
       await quotas.requireRoom(tx, spec.project, { ...spec, sandboxCount: 1 });

@@ -9,6 +9,7 @@ const failure = (message: string, code?: string) =>
 test.each([
   ['connect ECONNREFUSED', 'ECONNREFUSED'],
   ['connect ENOENT /run/x', 'ENOENT'],
+  ['connect EMFILE /run/x', 'EMFILE'],
   ['terminating connection due to administrator command', '57P01'],
   ['the database system is starting up', '57P03'],
   ['canceling statement due to statement timeout', '57014'],

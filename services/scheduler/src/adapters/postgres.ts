@@ -12,10 +12,12 @@ const stepLimitMs = 800;
 const silenceLimitMs = 950;
 const maxConnections = 10;
 const queueLimitMs = 30_000;
+const queryCanceled = '57014';
 
 export class Database {
   readonly #knex: Knex;
   #answeredAtMs = -Infinity;
+  #lastTurn: Promise<unknown> = Promise.resolve();
 
   constructor(url: string, log: Log) {
     const onAnswer = () => {
@@ -30,17 +32,33 @@ export class Database {
   }
 
   inTransaction<T>(work: (tx: Knex.Transaction) => Promise<T>): Promise<T> {
-    return this.#unlessSilent((isGivenUp) =>
-      this.#knex.transaction((tx) => {
-        // Its caller was told that it failed, so it must not happen after all.
-        if (isGivenUp()) throw new WrennError('DATABASE_UNAVAILABLE', 'given up before it began');
-        return work(tx);
-      }),
-    );
+    return this.#unlessSilent((isGivenUp) => this.#transaction(work, isGivenUp));
+  }
+
+  // One at a time, for transactions that take the same locks: those that would only wait for each other
+  // hold no connection meanwhile, and their wait does not count as silence of the database.
+  inTurn<T>(work: (tx: Knex.Transaction) => Promise<T>): Promise<T> {
+    return this.#unlessSilent((isGivenUp) => {
+      const turn = this.#lastTurn.then(() => this.#transaction(work, isGivenUp));
+      this.#lastTurn = turn.catch(() => undefined); // Its own caller hears of it.
+      return turn;
+    });
   }
 
   close(): Promise<void> {
     return this.#knex.destroy();
+  }
+
+  async #transaction<T>(work: (tx: Knex.Transaction) => Promise<T>, isGivenUp: () => boolean): Promise<T> {
+    // Its caller was told that it failed, so it must not happen after all.
+    const checkGivenUp = () => {
+      if (isGivenUp()) throw new WrennError('DATABASE_UNAVAILABLE', 'given up before it began');
+    };
+    checkGivenUp();
+    return this.#knex.transaction((tx) => {
+      checkGivenUp();
+      return work(tx);
+    });
   }
 
   async #unlessSilent<T>(start: (isGivenUp: () => boolean) => Promise<T>): Promise<T> {
@@ -117,7 +135,8 @@ function guard(connection: Client, limitMs: number, onAnswer: KnexOptions['onAns
     query(config, (error, result) => {
       isDone = true;
       clearTimeout(timer);
-      if (!error || error instanceof DatabaseError) onAnswer?.();
+      // A statement that was ended for taking too long shows no more life than one that hangs.
+      if (!error || (error instanceof DatabaseError && error.code !== queryCanceled)) onAnswer?.();
       done(error, result);
     });
   };
@@ -126,7 +145,8 @@ function guard(connection: Client, limitMs: number, onAnswer: KnexOptions['onAns
 
 // SQLSTATE classes and codes that mean: not now. 42P01 is a database that is not migrated yet.
 const unavailableStates = /^(08|28|53|57|58|3D|40|55P03|25P03|42P01|XX)/;
-const unavailableErrnos = /^(ECONN|ENOENT|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN|EACCES)/;
+const unavailableErrnos =
+  /^(ECONN|ENOENT|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_AGAIN|EACCES|EMFILE|ENFILE|EAGAIN)/;
 const unavailableTexts = /Connection terminated|not queryable|timeout expired|Timeout acquiring/;
 
 export function toWrennError(error: unknown): unknown {
