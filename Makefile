@@ -1,7 +1,7 @@
 # Everything a newcomer needs. Each target sets up what it lacks, so a fresh clone needs no other step.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help run test check up down bench proto images clean setup
+.PHONY: help run test check up down bench chaos proto images clean setup
 .NOTPARALLEL:
 
 export PATH := $(CURDIR)/node_modules/.bin:$(CURDIR)/.build/bin:$(HOME)/.cargo/bin:$(PATH)
@@ -27,6 +27,9 @@ down: ## stop the mesh
 
 bench: images ## measure, print a table, write .bench/results.json
 	@node tools/bench/src/main.ts
+
+chaos: images ## break parts of a private mesh for 5 minutes; SEED=7 MINUTES=20 to choose
+	@node tools/chaos/src/main.ts $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),5)
 
 proto: setup ## generate code from proto/
 	@buf generate

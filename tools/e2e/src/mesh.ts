@@ -21,6 +21,9 @@ export interface TestMeshOptions {
   readonly templates?: readonly string[];
   readonly databaseUrl?: string;
   readonly logLevel?: LogLevel;
+  // Network slots of its own, for a mesh that runs beside the tests'.
+  readonly slots?: { readonly firstSlot: number; readonly lastSlot: number };
+  readonly failpointFile?: string;
 }
 
 export const testSlots = { firstSlot: 20_100, lastSlot: 20_163 } as const;
@@ -92,12 +95,13 @@ export async function testMeshOptions(runDir: string, options: TestMeshOptions):
     dataDir: options.dataDir,
     ramDir: ramDirFor(runDir),
     imagesDir: defaultImagesDir,
-    ...testSlots,
+    ...(options.slots ?? testSlots),
     poolSize: 2,
     ports: await freePorts(),
     logLevel: options.logLevel ?? 'info',
     databaseUrl: options.databaseUrl,
     templates: options.templates,
+    failpointFile: options.failpointFile,
   };
 }
 

@@ -73,6 +73,10 @@ function vmRuntimeEnv(options: MeshOptions, at: MeshAddresses): Record<string, s
     WRENN_RUN_DIR: join(options.runDir, 'vm-runtime'),
     WRENN_DATA_DIR: join(options.dataDir, 'vm-runtime'),
     WRENN_RAM_DIR: options.ramDir,
+    ...(options.failpointFile !== undefined && {
+      WRENN_FAILPOINTS: `@${options.failpointFile}`,
+      WRENN_ALLOW_FAILPOINTS: '1',
+    }),
   };
 }
 

@@ -1,0 +1,65 @@
+// Seeded trouble for a private mesh: `main.ts --seed N --minutes M [--fault text]`, or `main.ts soak --seed N
+// --count N`. Prints the seed, what happened, and what each service took; exits with 1 after any breach.
+import { randomInt } from 'node:crypto';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+
+import { repositoryRoot } from '@wrenn/cli/mesh/options';
+import { TestMesh } from '@wrenn/e2e/mesh';
+
+import { runChaos } from './chaos.ts';
+import { Dice } from './dice.ts';
+import { growthTable, measure } from './growth.ts';
+import { History } from './history.ts';
+import { runSoak } from './soak.ts';
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    seed: { type: 'string' },
+    minutes: { type: 'string', default: '5' },
+    count: { type: 'string', default: '1000' },
+    fault: { type: 'string', default: '' },
+    'first-slot': { type: 'string', default: '20500' },
+  },
+});
+const mode = positionals[0] ?? 'chaos';
+const seed = Number(values.seed ?? randomInt(1_000_000));
+const minutes = Number(values.minutes);
+const count = Number(values.count);
+const firstSlot = Number(values['first-slot']);
+const numbersAreGood = [seed, count, firstSlot].every((value) => Number.isInteger(value) && value >= 0) && minutes > 0;
+if (!['chaos', 'soak'].includes(mode) || positionals.length > 1 || !numbersAreGood) {
+  process.stderr.write('usage: chaos [--seed N] [--minutes M] [--fault TEXT] | soak [--seed N] [--count N]\n');
+  process.exit(2);
+}
+
+const dataDir = await mkdtemp(join(tmpdir(), 'wrenn-chaos-'));
+await chmod(dataDir, 0o711); // PostgreSQL and the VMMs run as users of their own.
+const failpointFile = join(dataDir, 'failpoints');
+const history = new History(join(repositoryRoot, '.build/chaos', `${mode}-${seed}.log`));
+history.note(`${mode}, seed ${seed}: again with \`node tools/chaos/src/main.ts ${mode} --seed ${seed}\``);
+try {
+  const slots = { firstSlot, lastSlot: firstSlot + 63 };
+  const mesh = await TestMesh.start({ dataDir, templates: ['minimal'], slots, failpointFile });
+  try {
+    const dice = new Dice(seed);
+    let before = measure(mesh.mesh);
+    if (mode === 'soak') before = await runSoak({ mesh, dice, history, count });
+    else {
+      const endMs = Date.now() + minutes * 60_000;
+      await runChaos({ mesh, dice, seed, history, endMs, failpointFile, filter: values.fault });
+    }
+    process.stdout.write(`\n${growthTable(before, measure(mesh.mesh))}\n\n`);
+  } finally {
+    for (const leftover of await mesh.close()) history.breach(`left behind: ${leftover}`);
+  }
+} finally {
+  await rm(dataDir, { recursive: true, force: true });
+}
+const { breaches } = history;
+for (const breach of breaches) process.stdout.write(`BREACH ${breach}\n`);
+process.stdout.write(`${mode}: seed ${seed}, ${breaches.length} breaches; history in ${history.path}\n`);
+process.exit(breaches.length > 0 ? 1 : 0);
