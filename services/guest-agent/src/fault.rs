@@ -11,7 +11,7 @@ macro_rules! reasons {
         pub enum Reason { $($variant),* }
 
         impl Reason {
-            fn wire(self) -> (&'static str, ErrorCode) {
+            pub fn wire(self) -> (&'static str, ErrorCode) {
                 match self { $(Self::$variant => ($wire, ErrorCode::$code)),* }
             }
         }
@@ -19,6 +19,7 @@ macro_rules! reasons {
 }
 
 reasons! {
+    BadAccessToken "BAD_ACCESS_TOKEN" InvalidArgument;
     BadAuthorization "BAD_AUTHORIZATION" InvalidArgument;
     BadCommand "BAD_COMMAND" InvalidArgument;
     BadCwd "BAD_CWD" InvalidArgument;
@@ -27,6 +28,7 @@ reasons! {
     BadEnv "BAD_ENV" InvalidArgument;
     BadHostname "BAD_HOSTNAME" InvalidArgument;
     BadInput "BAD_INPUT" InvalidArgument;
+    BadMode "BAD_MODE" InvalidArgument;
     BadNameserver "BAD_NAMESERVER" InvalidArgument;
     BadPath "BAD_PATH" InvalidArgument;
     BadPtySize "BAD_PTY_SIZE" InvalidArgument;
@@ -42,6 +44,7 @@ reasons! {
     CwdNotPermitted "CWD_NOT_PERMITTED" PermissionDenied;
     HasPty "HAS_PTY" FailedPrecondition;
     Internal "INTERNAL" Internal;
+    IsADirectory "IS_A_DIRECTORY" InvalidArgument;
     MoveRefused "MOVE_REFUSED" FailedPrecondition;
     NoProcessLeft "NO_PROCESS_LEFT" ResourceExhausted;
     NoPty "NO_PTY" FailedPrecondition;
@@ -54,7 +57,9 @@ reasons! {
     ReplayGone "REPLAY_GONE" OutOfRange;
     StdinClosed "STDIN_CLOSED" FailedPrecondition;
     TooManyEntries "TOO_MANY_ENTRIES" ResourceExhausted;
+    TooManyTransfers "TOO_MANY_TRANSFERS" ResourceExhausted;
     TooManyWatchers "TOO_MANY_WATCHERS" ResourceExhausted;
+    Unauthenticated "UNAUTHENTICATED" Unauthenticated;
     UnknownUser "UNKNOWN_USER" InvalidArgument;
     WatcherNotFound "WATCHER_NOT_FOUND" NotFound;
     WatchOverflow "WATCH_OVERFLOW" ResourceExhausted;

@@ -4,6 +4,7 @@ use crate::fault::{Fault, Outcome, Reason};
 use crate::machine;
 use crate::services::agent::{check_default_cwd, check_default_user, check_env, wall_clock};
 use crate::settings::Settings;
+use crate::transfer::{self, is_equal};
 use buffa_types::google::protobuf::Timestamp;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -13,7 +14,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 
 const BODY_BYTES: usize = 1 << 20;
-const TOKEN_HEADER: &str = "x-access-token";
+pub const TOKEN_HEADER: &str = "x-access-token";
 
 /// Absent members leave what is set.
 #[derive(Deserialize, Default)]
@@ -26,14 +27,18 @@ struct Init {
     default_workdir: Option<String>,
 }
 
-/// Once a token is set, only who shows it is served; the host's Init and health stay open.
+/// Once envd's /init has set a token, only who shows it is served; the host's Init and health stay open, and
+/// /files looks for itself.
 pub fn refuse<B>(request: &Request<B>, settings: &Settings) -> Option<Response<Full<Bytes>>> {
     let token = settings.access_token()?;
     let path = request.uri().path();
-    let is_open = path == "/health" || path.starts_with("/wrenn.agent.v1.") || path.starts_with("/grpc.health.v1.");
-    let shown = request.headers().get(TOKEN_HEADER).map(http::HeaderValue::as_bytes);
-    (!is_open && shown != Some(token.as_bytes()))
-        .then(|| told(StatusCode::UNAUTHORIZED, "the X-Access-Token header does not hold the sandbox's token"))
+    let is_open = path == "/health"
+        || path == transfer::PATH
+        || path.starts_with("/wrenn.agent.v1.")
+        || path.starts_with("/grpc.health.v1.");
+    let is_shown = request.headers().get(TOKEN_HEADER).is_some_and(|t| is_equal(t.as_bytes(), token.as_bytes()));
+    let why = "the X-Access-Token header does not hold the sandbox's token";
+    (!is_open && !is_shown).then(|| refusal(&Fault::new(Reason::Unauthenticated, why)))
 }
 
 pub fn is_plain<B>(request: &Request<B>) -> bool {
@@ -46,14 +51,17 @@ pub async fn answer(request: Request<Incoming>, settings: &Settings) -> Response
         (&Method::POST, "/init") => match Limited::new(request.into_body(), BODY_BYTES).collect().await {
             Ok(body) => init(&body.to_bytes(), settings).map_or_else(
                 |fault| match fault.reason {
-                    Reason::Internal => told(StatusCode::INTERNAL_SERVER_ERROR, &fault.message),
-                    _ => told(StatusCode::BAD_REQUEST, &fault.message),
+                    Reason::Internal => refusal(&fault),
+                    _ => told(StatusCode::BAD_REQUEST, &fault),
                 },
                 |()| done(),
             ),
-            Err(e) => told(StatusCode::BAD_REQUEST, &e.to_string()),
+            Err(e) => told(StatusCode::BAD_REQUEST, &Fault::new(Reason::BadInput, e.to_string())),
         },
-        _ => told(StatusCode::METHOD_NOT_ALLOWED, "this path does not know that method"),
+        _ => {
+            let why = "this path does not know that method";
+            told(StatusCode::METHOD_NOT_ALLOWED, &Fault::new(Reason::BadInput, why))
+        }
     }
 }
 
@@ -90,9 +98,24 @@ fn done() -> Response<Full<Bytes>> {
     response
 }
 
-fn told(status: StatusCode, message: &str) -> Response<Full<Bytes>> {
-    let json = serde_json::json!({ "code": status.as_u16(), "message": message }).to_string();
-    let mut response = Response::new(Full::from(json));
+/// A refusal in JSON, with the status that envd's clients know for it.
+pub fn refusal(fault: &Fault) -> Response<Full<Bytes>> {
+    let status = match fault.reason {
+        Reason::Unauthenticated | Reason::UnknownUser => StatusCode::UNAUTHORIZED,
+        Reason::PathNotPermitted => StatusCode::FORBIDDEN,
+        Reason::PathNotFound => StatusCode::NOT_FOUND,
+        Reason::NoSpaceLeft => StatusCode::INSUFFICIENT_STORAGE,
+        Reason::NoProcessLeft | Reason::TooManyTransfers => StatusCode::SERVICE_UNAVAILABLE,
+        Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    told(status, fault)
+}
+
+fn told(status: StatusCode, fault: &Fault) -> Response<Full<Bytes>> {
+    let (reason, _) = fault.reason.wire();
+    let json = serde_json::json!({ "code": status.as_u16(), "message": fault.message, "reason": reason });
+    let mut response = Response::new(Full::from(json.to_string()));
     *response.status_mut() = status;
     response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     response

@@ -6,10 +6,10 @@ use crate::plain;
 use crate::process::table::Processes;
 use crate::services::{Agent, routes};
 use crate::settings::Settings;
-use bytes::Bytes;
+use crate::transfer;
 use connectrpc::{ConnectRpcBody, ConnectRpcService};
 use http::{Request, Response};
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -30,7 +30,7 @@ const RUN_DIR: &str = "/run/wrenn";
 /// Streams of one connection: each running command that is watched is one.
 const STREAMS: u32 = 4096;
 
-pub type Body = Either<ConnectRpcBody, Full<Bytes>>;
+pub type Body = Either<ConnectRpcBody, transfer::Body>;
 
 async fn serve(stream: TcpStream, id: ConnectionId, rpc: ConnectRpcService, agent: Arc<Agent>) {
     tune(&stream);
@@ -48,10 +48,14 @@ async fn answer(
     agent: Arc<Agent>,
 ) -> Result<Response<Body>, Infallible> {
     if let Some(refusal) = plain::refuse(&request, &agent.settings) {
-        return Ok(refusal.map(Either::Right));
+        return Ok(refusal.map(|body| Either::Right(Either::Left(body))));
     }
     if plain::is_plain(&request) {
-        return Ok(plain::answer(request, &agent.settings).await.map(Either::Right));
+        let answer = plain::answer(request, &agent.settings).await;
+        return Ok(answer.map(|body| Either::Right(Either::Left(body))));
+    }
+    if request.uri().path() == transfer::PATH {
+        return Ok(transfer::answer(request, &agent).await.map(Either::Right));
     }
     request.extensions_mut().insert(connection);
     Ok(rpc.call(request).await?.map(Either::Left))
@@ -76,8 +80,8 @@ fn run(address: SocketAddr, guest: Option<IpAddr>, settings: Settings) -> Result
     runtime.block_on(async {
         let processes = Arc::new(Processes::default());
         reap_in_background(processes.clone()).map_err(|e| format!("watch for ended processes: {e}"))?;
-        let (connections, ports) = (Arc::default(), Arc::default());
-        let agent = Arc::new(Agent { settings, processes, connections, watchers: Default::default(), ports });
+        let (connections, watchers, ports, transfers) = Default::default();
+        let agent = Arc::new(Agent { settings, processes, connections, watchers, ports, transfers });
         let rpc = routes(&agent)?;
         let listener = TcpListener::bind(address).await.map_err(|e| format!("listen on {address}: {e}"))?;
         let listening = listener.local_addr().map_err(|e| e.to_string())?;

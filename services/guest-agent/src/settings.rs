@@ -24,6 +24,7 @@ pub struct Identity {
 pub struct Settings {
     identity: RwLock<Identity>,
     access_token: RwLock<Option<String>>,
+    url_secret: RwLock<Option<String>>,
     /// False on a host (tests): the clock, host name and /etc belong to somebody else there.
     pub owns_machine: bool,
     /// Where the id files go; none: nowhere.
@@ -32,7 +33,8 @@ pub struct Settings {
 
 impl Settings {
     pub fn new(owns_machine: bool, run_dir: Option<PathBuf>) -> Self {
-        Self { identity: RwLock::default(), access_token: RwLock::default(), owns_machine, run_dir }
+        let (identity, access_token, url_secret) = Default::default();
+        Self { identity, access_token, url_secret, owns_machine, run_dir }
     }
 
     pub fn identity(&self) -> Identity {
@@ -50,6 +52,17 @@ impl Settings {
 
     pub fn set_access_token(&self, token: String) {
         *self.access_token.write().unwrap_or_else(PoisonError::into_inner) = Some(token);
+    }
+
+    /// Init's secret for /files; empty for none.
+    pub fn set_url_secret(&self, secret: String) {
+        *self.url_secret.write().unwrap_or_else(PoisonError::into_inner) = Some(secret).filter(|s| !s.is_empty());
+    }
+
+    /// Each opens /files: by itself, or by what is signed with it.
+    pub fn secrets(&self) -> Vec<String> {
+        let url_secret = self.url_secret.read().unwrap_or_else(PoisonError::into_inner).clone();
+        url_secret.into_iter().chain(self.access_token()).collect()
     }
 
     /// Leaves the ids where shell scripts find them.

@@ -24,6 +24,18 @@ pub fn spawn_as(user: User, work: impl FnOnce(Outcome<()>) + Send + 'static) -> 
     thread.spawn(move || work(assume(&user))).map(drop).map_err(no_thread)
 }
 
+/// Does on a user's thread what only root may, to what is open already.
+pub fn as_root<T>(user: &User, work: impl FnOnce() -> T) -> Outcome<T> {
+    if geteuid().is_root() {
+        take_ids(Uid::from_raw(0), Gid::from_raw(0), "root")?;
+    }
+    let done = work();
+    if geteuid().is_root() {
+        take_ids(Uid::from_raw(user.uid), Gid::from_raw(user.gid), &user.name)?;
+    }
+    Ok(done)
+}
+
 /// The file-system ids only: the thread stays root's in all else, so that the user cannot signal or trace it.
 fn assume(user: &User) -> Outcome<()> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
@@ -33,11 +45,15 @@ fn assume(user: &User) -> Outcome<()> {
     // SAFETY: the raw call reads `len` ids and changes this thread alone (glibc's would change all).
     let groups = unsafe { libc::syscall(libc::SYS_setgroups, user.groups.len(), user.groups.as_ptr()) };
     Errno::result(groups).map_err(|e| Fault::internal("take the user's groups", e))?;
+    take_ids(uid, gid, &user.name)
+}
+
+fn take_ids(uid: Uid, gid: Gid, name: &str) -> Outcome<()> {
     setfsgid(gid);
     setfsuid(uid);
     // They report no error, but the id that was in force before.
     if setfsgid(gid) != gid || setfsuid(uid) != uid {
-        return Err(Fault::new(Reason::Internal, format!("cannot act as user {}", user.name)));
+        return Err(Fault::new(Reason::Internal, format!("cannot act as user {name}")));
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Files of the guest, touched with the credentials of the user who asks.
 
+pub mod content;
+pub mod draft;
 pub mod entry;
 pub mod identity;
 pub mod tree;
@@ -18,9 +20,11 @@ pub fn failure(path: &Path, error: &io::Error) -> Fault {
         Errno::ENOENT => Reason::PathNotFound,
         Errno::EACCES | Errno::EPERM | Errno::EROFS => Reason::PathNotPermitted,
         Errno::ENOTDIR => Reason::NotADirectory,
+        Errno::EISDIR => Reason::IsADirectory,
         Errno::EEXIST => Reason::PathExists,
         Errno::ENAMETOOLONG | Errno::ELOOP | Errno::EINVAL => Reason::BadPath,
         Errno::ENOSPC | Errno::EDQUOT => Reason::NoSpaceLeft,
+        Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EAGAIN => Reason::NoProcessLeft,
         _ => Reason::Internal,
     };
     Fault::new(reason, format!("{}: {}", path.display(), errno.desc()))

@@ -40,7 +40,8 @@ pub fn make_dir(path: &Path) -> Outcome<EntryInfo> {
     }
 }
 
-fn make_all(path: &Path) -> Outcome<()> {
+/// A directory and its missing parents.
+pub fn make_all(path: &Path) -> Outcome<()> {
     DirBuilder::new().recursive(true).mode(DIR_MODE).create(path).map_err(|e| match e.kind() {
         ErrorKind::AlreadyExists => Fault::new(Reason::NotADirectory, format!("{} is no directory", path.display())),
         _ => failure(path, &e),

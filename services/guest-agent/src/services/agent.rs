@@ -16,6 +16,7 @@ use buffa_types::google::protobuf::Timestamp;
 use connectrpc::{RequestContext, Response, ServiceRequest, ServiceResult, ServiceStream};
 use futures::StreamExt as _;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use std::time::Duration;
 const ENV_ENTRIES: usize = 1024;
 const ENV_BYTES: usize = 256 * 1024;
 const NAMESERVERS: usize = 3;
+const TOKEN_CHARS: RangeInclusive<usize> = 32..=128;
 /// A guest whose clock is that far behind has been frozen.
 const FROZEN: Duration = Duration::from_secs(1);
 
@@ -35,6 +37,7 @@ struct Orders {
     time: Option<Duration>,
     nameservers: Vec<IpAddr>,
     entropy: Vec<u8>,
+    url_secret: String,
 }
 
 impl Orders {
@@ -53,6 +56,10 @@ impl Orders {
         if request.entropy.len() > machine::SEED_BYTES {
             return bad(Reason::BadEntropy, format!("entropy has at most {} bytes", machine::SEED_BYTES));
         }
+        let token = request.access_token;
+        if !(token.is_empty() || TOKEN_CHARS.contains(&token.len())) || token.bytes().any(|b| !b.is_ascii_graphic()) {
+            return bad(Reason::BadAccessToken, "access_token must be 32 to 128 printable characters".into());
+        }
         let env: Env = request.env.into_iter().collect();
         check_env(&env)?;
         check_default_user(&request.default_user)?;
@@ -62,6 +69,7 @@ impl Orders {
             time: request.time.into_option().map(|t| wall_clock(&t)).transpose()?,
             nameservers: nameservers(&request.nameservers)?,
             entropy: request.entropy,
+            url_secret: token,
             identity: Identity {
                 sandbox_id: request.sandbox_id,
                 template_id: request.template_id,
@@ -161,6 +169,7 @@ impl AgentService for AgentServiceHandler {
             orders.apply_to_machine()?;
         }
         settings.update(|identity| *identity = orders.identity);
+        settings.set_url_secret(orders.url_secret);
         if was_frozen && let Some(caller) = ctx.extensions().get::<ConnectionId>() {
             connections.drop_all_but(*caller);
         }

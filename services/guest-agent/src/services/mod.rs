@@ -12,6 +12,7 @@ use crate::ports::Ports;
 use crate::process::table::Processes;
 use crate::proto;
 use crate::settings::Settings;
+use crate::transfer::Transfers;
 use connectrpc::{CompressionPolicy, ConnectRpcService, RequestContext, Router};
 use connectrpc_reflection::Reflector;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub struct Agent {
     pub connections: Arc<Connections>,
     pub watchers: Watchers,
     pub ports: Arc<Ports>,
+    pub transfers: Transfers,
 }
 
 /// Everything that is served by rpc, health and reflection included.

@@ -11,5 +11,6 @@ mod ports;
 mod refusals;
 mod replay;
 mod support;
+mod transfer;
 mod watching;
 mod wire;

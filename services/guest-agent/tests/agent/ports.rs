@@ -1,7 +1,7 @@
 //! Served ports: told, and made reachable when they are bound to loopback only. Each test has a network of
 //! its own, in which 169.254.0.21 is the guest's address.
 
-use crate::support::{Agent, Events, eventually};
+use crate::support::{Agent, Events, descriptors, eventually};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
@@ -132,7 +132,7 @@ fn a_client_that_leaves_frees_the_forwarded_connection() {
     let agent = agent_in_own_network();
     let server = TcpListener::bind("127.0.0.1:3000").unwrap();
     let _staying = (connected(3000), server.accept().unwrap());
-    let open = || std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count();
+    let open = || descriptors(agent.pid());
     let mut before = 0;
     eventually("only that one is left of the attempts", || {
         before = open();

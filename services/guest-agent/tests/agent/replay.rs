@@ -1,6 +1,6 @@
 //! Numbered output: who reconnects says what was seen last and loses nothing, gets nothing twice.
 
-use crate::support::{Agent, Events, Run, eventually, sh};
+use crate::support::{Agent, Events, Run, eventually, resident, sh};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -162,10 +162,6 @@ fn one_that_never_reads_and_then_dies_lets_the_others_go_on() {
 #[test]
 fn keeps_a_bounded_amount_of_what_ended() {
     let agent = Agent::start();
-    let resident = || -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
-        status.lines().find_map(|l| l.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok()).unwrap()
-    };
     let mut last = 0;
     for _ in 0..40 {
         let mut events = agent.start_process(&sh("head -c 1500000 /dev/zero"));
@@ -173,5 +169,5 @@ fn keeps_a_bounded_amount_of_what_ended() {
         events.rest();
     }
     connect(&agent, last, None).run();
-    eventually("at most 16 MiB of their output is kept", || resident() < 40_000);
+    eventually("at most 16 MiB of their output is kept", || resident(agent.pid()) < 40_000);
 }

@@ -6,7 +6,19 @@ use std::net::{SocketAddr, TcpStream};
 
 pub struct Answer {
     pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value)
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
 }
 
 /// One HTTP/1.1 request and its answer.
@@ -42,22 +54,28 @@ impl Exchange {
 
     /// Status and whether the body comes in chunks.
     pub fn head(&mut self) -> (u16, bool) {
-        let (status, is_chunked, _) = self.full_head();
-        (status, is_chunked)
+        let answer = self.full_head();
+        (answer.status, answer.header("transfer-encoding") == "chunked")
     }
 
-    fn full_head(&mut self) -> (u16, bool, usize) {
+    /// All but the body.
+    pub fn full_head(&mut self) -> Answer {
         let status = self.line().split(' ').nth(1).expect("a status line").parse().unwrap();
-        let (mut is_chunked, mut length) = (false, 0);
-        loop {
-            let line = self.line().to_ascii_lowercase();
-            match line.split_once(": ") {
-                Some(("transfer-encoding", "chunked")) => is_chunked = true,
-                Some(("content-length", n)) => length = n.parse().unwrap(),
-                Some(_) => {}
-                None => return (status, is_chunked, length),
-            }
+        let mut answer = Answer { status, headers: Vec::new(), body: Vec::new() };
+        while let Some((name, value)) = self.line().split_once(": ") {
+            answer.headers.push((name.to_ascii_lowercase(), value.to_owned()));
         }
+        answer
+    }
+
+    /// The connection itself, for what `send` does not do.
+    pub fn stream(&mut self) -> &mut TcpStream {
+        self.0.get_mut()
+    }
+
+    /// Reads and forgets so many bytes of a body.
+    pub fn skim(&mut self, n: u64) -> u64 {
+        std::io::copy(&mut self.0.by_ref().take(n), &mut std::io::sink()).unwrap()
     }
 
     /// None: the last one.
@@ -69,12 +87,12 @@ impl Exchange {
     }
 
     pub fn answer(&mut self) -> Answer {
-        let (status, is_chunked, length) = self.full_head();
-        let body = match is_chunked {
-            true => std::iter::from_fn(|| self.chunk()).flatten().collect(),
-            false => self.bytes(length),
+        let mut answer = self.full_head();
+        answer.body = match answer.header("transfer-encoding") {
+            "chunked" => std::iter::from_fn(|| self.chunk()).flatten().collect(),
+            _ => self.bytes(answer.header("content-length").parse().unwrap_or(0)),
         };
-        Answer { status, body }
+        answer
     }
 
     /// Waits for the other side to close.
