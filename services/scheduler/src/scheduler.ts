@@ -76,7 +76,8 @@ export async function startScheduler(options: SchedulerOptions): Promise<Schedul
     ] as const) {
       stop.own(name, new Ticker({ name, everyMs, work, log }));
     }
-    // Watchers would hold the server's end up; they are told first.
+    // Watchers, and creates that wait, would hold the server's end up; they are told first.
+    stop.own('create queue', queue);
     stop.own('watchers', { close: () => events.close() });
     server.ready();
     return { port, close: () => stop.close() };

@@ -168,6 +168,15 @@ describe.each(databaseServers)('on $name', ({ startServer }) => {
     expect(records).toEqual([[2]]);
   });
 
+  test('sends those that wait away when it stops', async () => {
+    await using mesh = await startTestMesh(database);
+    const waiting = reasonOf(queued(mesh));
+    await untilQueued(mesh, 1);
+    await mesh.stop();
+    expect(await waiting).toBe('SERVICE_UNAVAILABLE');
+    await mesh.start();
+  });
+
   test('queues through an outage of the host it is waiting for', async () => {
     await using mesh = await startTestMesh(database);
     const host = await mesh.addHost('h1', { slotCount: 1 });

@@ -166,3 +166,15 @@ test('keeps its place while the database is away, and passes on any other failur
   queue.look();
   expect(await other).toBe('STATE_CONFLICT');
 });
+
+test('sends everybody away when it closes, and takes nobody in after', async () => {
+  const room = new Room();
+  const queue = new CreateQueue(room);
+  const waiting = Array.from({ length: 3 }, () => reasonOf(queue.run(turn(), room.take(1))));
+  await eventually('all wait', () => queue.length === 3);
+  queue.close();
+  expect(await Promise.all(waiting)).toEqual(Array(3).fill('SERVICE_UNAVAILABLE'));
+  expect(await reasonOf(queue.run(turn(), room.take(1)))).toBe('SERVICE_UNAVAILABLE');
+  room.free = 1;
+  expect(await queue.run(turn(), room.take(1))).toBe(1);
+});

@@ -17,6 +17,7 @@ interface Waiter {
   readonly project: string;
   // What it was refused for the last time; undefined once it waits no more.
   attempt(): Promise<WrennError | undefined>;
+  giveUp(why: WrennError): void;
 }
 
 const maxWaiters = 1000;
@@ -26,6 +27,7 @@ export class CreateQueue {
   readonly #waiters = new Set<Waiter>();
   #nudge = new AbortController();
   #isServing = false;
+  #isClosed = false;
 
   constructor(bell: Bell) {
     this.#bell = bell;
@@ -47,6 +49,7 @@ export class CreateQueue {
       }
     }
     if (turn.queueTimeoutMs === 0 || refusal.meta['too_large'] !== undefined) throw refusal;
+    if (this.#isClosed) throw isStopping();
     if (this.#waiters.size >= maxWaiters) {
       throw new WrennError('NO_HOST_LEFT', `${maxWaiters} creates wait for room already`, { cause: refusal });
     }
@@ -56,6 +59,12 @@ export class CreateQueue {
   // Says that there may be room that no ring of the bell told of.
   look(): void {
     this.#nudge.abort();
+  }
+
+  // Sends everybody away.
+  close(): void {
+    this.#isClosed = true;
+    for (const waiter of this.#waiters) waiter.giveUp(isStopping());
   }
 
   // Whoever would wait in front of hosts is in front of everybody.
@@ -90,18 +99,21 @@ export class CreateQueue {
         this.#waiters.delete(waiter);
         return undefined;
       },
+      // What is being tried right now may still succeed: then it has been placed, whoever waits for it.
+      giveUp: (why) => {
+        gaveUp = why;
+        if (isTrying) return;
+        this.#waiters.delete(waiter);
+        reject(why);
+        this.look();
+      },
     };
-    // What is being tried right now may still succeed: then it has been placed, whoever waits for it.
-    const giveUp = (why: WrennError) => {
-      gaveUp = why;
-      if (isTrying) return;
-      this.#waiters.delete(waiter);
-      reject(why);
-      this.look();
-    };
-    const leave = () => giveUp(new WrennError('CANCELLED', 'the caller left while the create waited for room'));
+    const leave = () => waiter.giveUp(new WrennError('CANCELLED', 'the caller left while the create waited for room'));
     const limitMs = Math.min(queueTimeoutMs, caller.deadlineAtMs - Date.now());
-    const timer = setTimeout(() => giveUp(stillFull(refusal, performance.now() - sinceMs)), Math.max(0, limitMs));
+    const timer = setTimeout(
+      () => waiter.giveUp(stillFull(refusal, performance.now() - sinceMs)),
+      Math.max(0, limitMs),
+    );
     caller.signal.addEventListener('abort', leave, { once: true });
     if (caller.signal.aborted) leave();
     else {
@@ -143,6 +155,10 @@ export class CreateQueue {
       if (refusal) full.add(waiter.project);
     }
   }
+}
+
+function isStopping(): WrennError {
+  return new WrennError('SERVICE_UNAVAILABLE', 'the scheduler is stopping');
 }
 
 function mayWait(error: unknown): error is WrennError {
