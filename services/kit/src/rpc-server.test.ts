@@ -63,6 +63,22 @@ test('health knows no service that is not there', async () => {
   }
 });
 
+test.each([
+  [
+    'SERVICE_UNAVAILABLE',
+    [new WrennError('SERVICE_UNAVAILABLE', 'a'), new AggregateError([new WrennError('DISK_FULL', 'b')])],
+  ],
+  ['INTERNAL', [new WrennError('SERVICE_UNAVAILABLE', 'a'), new Error('a mistake of ours')]],
+])('several failures at once are answered with %s, a reason that all of them allow', async (reason, failures) => {
+  await using server = await serveForTest(LogService, {
+    readConsole: async () => {
+      throw new AggregateError(failures, 'several');
+    },
+  });
+  const call = server.lanes.client('control', LogService).readConsole({}, inMs(5000));
+  await expect(call).rejects.toMatchObject({ reason });
+});
+
 test('a watcher hears NOT_SERVING when the server drains, and its stream ends', async () => {
   const server = await serveForTest(LogService, { readConsole: async () => ({}) });
   const heard: Serving[] = [];

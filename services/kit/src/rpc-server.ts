@@ -127,9 +127,10 @@ function answering(log: Log): ServerMiddleware {
       return yield* call.next(call.request, context);
     } catch (error) {
       if (error instanceof ServerError) throw new ServerError(error.code, sendable(error.details));
-      if (error instanceof WrennError) {
+      const refusal = refusalIn(error);
+      if (refusal) {
         log.debug({ err: error, method: call.method.path }, 'call refused');
-        throw toServerError(error, context.trailer);
+        throw toServerError(refusal, context.trailer);
       }
       if (isAbortError(error)) {
         throw toServerError(new WrennError('CANCELLED', 'the call was cancelled'), context.trailer);
@@ -139,6 +140,14 @@ function answering(log: Log): ServerMiddleware {
       throw toServerError(new WrennError('INTERNAL', `internal error ${id}`, { meta: { id } }), context.trailer);
     }
   };
+}
+
+// Of several failures at once, all with reasons, the first; one without makes the whole a fault of ours.
+function refusalIn(error: unknown): WrennError | undefined {
+  if (error instanceof WrennError) return error;
+  if (!(error instanceof AggregateError)) return undefined;
+  const refusals = error.errors.map(refusalIn);
+  return refusals.includes(undefined) ? undefined : refusals[0];
 }
 
 // Gives every handler a deadline, aborts its signal when that passes, and turns work that outlived it
