@@ -66,7 +66,14 @@ export class Qemu implements Vmm {
 
   async adopt(sandboxId: SandboxId, process: ProcessIdentity): Promise<Machine | undefined> {
     if (!isRunning(process)) return undefined;
-    return connectMachine(process, this.#paths(sandboxId).qmp, AbortSignal.timeout(connectLimitMs));
+    const limit = AbortSignal.timeout(connectLimitMs);
+    try {
+      return await connectMachine(process, this.#paths(sandboxId).qmp, limit);
+    } catch (error) {
+      // One that stands still must not keep this service from starting for ever: it is as good as gone.
+      if (limit.aborted || !isRunning(process)) return undefined;
+      throw error;
+    }
   }
 
   async release(sandboxId: SandboxId): Promise<void> {
