@@ -52,7 +52,9 @@ async function work(population: Population, dice: Dice, fault: Fault, history: H
   const faultAt = dice.below(steps);
   for (let step = 0; step < steps; step++) {
     tasks.push(nextTask(population, dice));
-    if (step === faultAt) tasks.push(inject(fault, history));
+    if (step === faultAt) {
+      tasks.push(inject(fault, history).then(() => strike(fault, population, dice)));
+    }
     await sleep(dice.between(200, 1200));
   }
   await Promise.all(tasks);
@@ -61,6 +63,13 @@ async function work(population: Population, dice: Dice, fault: Fault, history: H
 
 async function inject(fault: Fault, history: History): Promise<void> {
   history.note(`fault: ${fault.name}: ${await fault.inject()}`);
+}
+
+// A fault that lies in wait gets what it waits for.
+async function strike({ struckBy }: Fault, population: Population, dice: Dice): Promise<void> {
+  const { settled } = population;
+  if (struckBy === 'create') await population.create();
+  if (struckBy === 'destroy' && settled.length > 0) await population.destroy(dice.pick(settled));
 }
 
 // None of these rejects: what goes wrong is noted, and what must not is a breach.

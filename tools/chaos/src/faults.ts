@@ -15,6 +15,8 @@ export interface Fault {
   readonly name: string;
   // How long the mesh may take to agree with itself again.
   readonly settleLimitMs: number;
+  // What must happen after it for it to strike.
+  readonly struckBy?: 'create' | 'destroy';
   // Returns what it did, for the history.
   inject(): Promise<string>;
   // Takes back what would go on by itself.
@@ -116,6 +118,7 @@ function dieAt({ mesh, failpointFile }: FaultParts, name: string): Fault {
   return {
     name: `die at ${name}`,
     settleLimitMs,
+    struckBy: /destroy|release/.test(name) ? 'destroy' : 'create',
     async inject() {
       const victim = mesh.mesh.service('vm-runtime').running;
       await writeFile(failpointFile, `${name}=exit`);

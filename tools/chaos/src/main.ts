@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { repositoryRoot } from '@wrenn/cli/mesh/options';
+import { messageOf } from '@wrenn/kit/errors';
 import { TestMesh } from '@wrenn/e2e/mesh';
 
 import { runChaos } from './chaos.ts';
@@ -54,7 +55,11 @@ try {
     }
     process.stdout.write(`\n${growthTable(before, measure(mesh.mesh))}\n\n`);
   } finally {
-    for (const leftover of await mesh.close()) history.breach(`left behind: ${leftover}`);
+    try {
+      for (const leftover of await mesh.close()) history.breach(`left behind: ${leftover}`);
+    } catch (error) {
+      history.breach(`the mesh does not stop: ${messageOf(error)}; see ${mesh.mesh.options.runDir}`);
+    }
   }
 } finally {
   await rm(dataDir, { recursive: true, force: true });

@@ -13,7 +13,7 @@ export interface Resident {
   readonly guest: Guest;
   // A value that only this sandbox holds, in its memory file system.
   readonly secret: string;
-  // Its VMM or guest was killed: it may be gone.
+  // Its VMM or guest was hit: it must be found out.
   isDoomed: boolean;
   isLeaving: boolean;
 }
@@ -110,7 +110,10 @@ export class Population {
     }
     for (const [id, { isDoomed, isLeaving }] of this.#residents) {
       const sandbox = all.get(id);
-      if (sandbox?.state === RUNNING) continue;
+      if (sandbox?.state === RUNNING) {
+        if (isDoomed) problems.push(`${id} was hit, and still runs by the record`);
+        continue;
+      }
       if (isDoomed || isLeaving) this.#residents.delete(id);
       else problems.push(`${id} is lost: ${sandbox?.errorReason || (sandbox?.state ?? 'no record')}`);
     }
