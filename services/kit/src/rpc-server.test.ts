@@ -17,6 +17,7 @@ import { SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
 import { expect, test } from 'vitest';
 
 import { inMs } from './deadlines.ts';
+import { WrennError } from './errors.ts';
 import { Lanes } from './lanes.ts';
 import { openLog } from './log.ts';
 import { RpcServer } from './rpc-server.ts';
