@@ -120,6 +120,23 @@ describe.each(databaseServers)('on $name', ({ startServer }) => {
     expect((await mesh.create({ requestId, project: 'other', vcpuCount: 2 })).id).not.toBe(id);
   });
 
+  test('gives the sandbox to a repeated call though others wait for room', async () => {
+    await using mesh = await startTestMesh(database);
+    await mesh.addHost('h1', { slotCount: 1 });
+    const { id } = await mesh.create({ requestId });
+    const abort = new AbortController();
+    const wait = { template: 'debian', queueTimeout: { seconds: 60n } };
+    const waiting = reasonOf(mesh.sandboxes.create(wait, { ...soon(), signal: abort.signal }));
+    await eventually('it waits', async () => {
+      const refusal = await mesh.create().catch((error: unknown) => error);
+      return refusal instanceof WrennError && refusal.meta['waiting'] === '1';
+    });
+    expect((await mesh.create({ requestId })).id).toBe(id);
+    expect(await reasonOf(mesh.create({ requestId, vcpuCount: 2 }))).toBe('REQUEST_ID_REUSED');
+    abort.abort();
+    expect(await waiting).toBe('CANCELLED');
+  });
+
   test('gives back one that is over by now, as it is', async () => {
     await using mesh = await startTestMesh(database);
     await mesh.addHost('h1');

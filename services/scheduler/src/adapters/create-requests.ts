@@ -20,12 +20,17 @@ const lockKey = 7_236_003;
 
 // The sandbox that the key stands for, or undefined when the key is free and now the caller's to record.
 export async function claimKey(tx: Knex.Transaction, key: CreateKey, now: Date): Promise<Sandbox | undefined> {
+  await tx.raw('select pg_advisory_xact_lock(?, hashtext(?))', [lockKey, `${key.project}/${key.requestId}`]);
+  return findByKey(tx, key, now);
+}
+
+// The sandbox that the key stands for just now.
+export async function findByKey(db: Knex, key: CreateKey, now: Date): Promise<Sandbox | undefined> {
   const { project, requestId } = key;
-  await tx.raw('select pg_advisory_xact_lock(?, hashtext(?))', [lockKey, `${project}/${requestId}`]);
-  const known = await tx<RequestRow>('create_requests').where({ project, request_id: requestId }).first();
+  const known = await db<RequestRow>('create_requests').where({ project, request_id: requestId }).first();
   if (!known || known.created_at.getTime() <= now.getTime() - keyKeptMs) return undefined;
   if (known.digest !== key.digest) throw requestIdReused(key);
-  const row = await tx<SandboxRow>('sandboxes').where({ id: known.sandbox_id }).first();
+  const row = await db<SandboxRow>('sandboxes').where({ id: known.sandbox_id }).first();
   if (!row) return undefined;
   const sandbox = sandboxOf(row);
   // One that ended before it ever ran was a create that failed, and left nothing.

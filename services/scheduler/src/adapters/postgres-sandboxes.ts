@@ -10,7 +10,7 @@ import type { Placement } from '../domain/placement.ts';
 import type { ListQuery, Move, Placed, SandboxStore } from '../domain/ports.ts';
 import { type SandboxState, canMove, endedStates } from '../domain/sandbox-state.ts';
 import type { Sandbox } from '../domain/sandbox.ts';
-import { claimKey, forgetKeys, recordKey } from './create-requests.ts';
+import { claimKey, findByKey, forgetKeys, recordKey } from './create-requests.ts';
 import { appendEvents } from './postgres-events.ts';
 import type { PostgresHosts } from './postgres-hosts.ts';
 import type { PostgresQuotas } from './postgres-quotas.ts';
@@ -80,6 +80,11 @@ export class PostgresSandboxes implements SandboxStore {
   async find(id: SandboxId): Promise<Sandbox | undefined> {
     const row = await this.#parts.database.run(async (db) => db<SandboxRow>('sandboxes').where({ id }).first());
     return row && sandboxOf(row);
+  }
+
+  findByKey(key: CreateKey): Promise<Sandbox | undefined> {
+    const { database, clock } = this.#parts;
+    return database.run((db) => findByKey(db, key, clock.now()));
   }
 
   findAll(ids: readonly string[]): Promise<Sandbox[]> {

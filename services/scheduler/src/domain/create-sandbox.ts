@@ -72,6 +72,9 @@ export class CreateSandbox {
   }
 
   async #place(id: SandboxId, spec: CreateSpec, terms: CreateTerms, caller: CallDeadline, startMs: number) {
+    // What is there already needs no room, so it stands in no queue.
+    const known = terms.key && (await this.#parts.sandboxes.findByKey(terms.key));
+    if (known) return { placed: { kind: 'known', sandbox: known } as const, timings: [] };
     let placeMs = startMs;
     const placed: Placed = await this.#parts.queue.run(
       { project: spec.project, queueTimeoutMs: terms.queueTimeoutMs, caller },

@@ -42,6 +42,8 @@ export interface SandboxStore {
   // REQUEST_ID_REUSED record nothing. A key whose sandbox ended before it ever ran is free again.
   place(id: SandboxId, spec: CreateSpec, key: CreateKey | undefined): Promise<Placed>;
   find(id: SandboxId): Promise<Sandbox | undefined>;
+  // The sandbox that a key stands for; REQUEST_ID_REUSED if it was another request's.
+  findByKey(key: CreateKey): Promise<Sandbox | undefined>;
   findAll(ids: readonly string[]): Promise<Sandbox[]>;
   inStates(states: readonly SandboxState[]): Promise<Sandbox[]>;
   // Running sandboxes whose time is up.
