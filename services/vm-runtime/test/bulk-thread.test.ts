@@ -78,9 +78,11 @@ test('serves files of the sandboxes it was told of, and of no others', async () 
 
 test('a sandbox that ends cuts its transfers at once, and no others', async () => {
   const { thread, files } = await startThread();
-  const agent = await agentWith(Buffer.alloc(100 * 2 ** 20));
   const [ending, staying] = [newSandboxId(), newSandboxId()];
-  for (const id of [ending, staying]) thread.add(id, agent.address, 'token');
+  for (const id of [ending, staying]) {
+    const agent = await agentWith(Buffer.alloc(100 * 2 ** 20));
+    thread.add(id, agent.address, 'token');
+  }
   const readOf = (sandboxId: string) => files.read({ sandboxId, path })[Symbol.asyncIterator]();
   const [cut, whole] = [readOf(ending), readOf(staying)];
   for (const stream of [cut, whole]) await stream.next();

@@ -7,6 +7,7 @@ import { type LaneName, Lanes, type RpcClient } from '@wrenn/kit/lanes';
 import { Metadata } from 'nice-grpc-common';
 
 import { agentReasons } from './agent-reasons.ts';
+import { GuestSockets } from './guest-sockets.ts';
 
 export const agentPort = 49_983;
 const maxMessageChars = 1000;
@@ -21,6 +22,7 @@ export class AgentConnection {
   readonly address: string;
   readonly accessToken: string; // Empty: the guest has none.
   readonly #lanes: Lanes;
+  #sockets: GuestSockets | undefined; // Of the lanes; exchanges over HTTP cut their own.
   readonly #gone = new AbortController();
 
   constructor(address: string, accessToken: string) {
@@ -30,6 +32,7 @@ export class AgentConnection {
   }
 
   client<S extends GenServiceMethods>(lane: LaneName, service: GenService<S>): RpcClient<S> {
+    this.#sockets ??= new GuestSockets(this.address, agentPort);
     return this.#lanes.client(lane, service);
   }
 
@@ -84,6 +87,7 @@ export class AgentConnection {
   close(): void {
     this.#gone.abort();
     this.#lanes.close();
+    this.#sockets?.close();
   }
 }
 
