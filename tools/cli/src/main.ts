@@ -4,24 +4,29 @@ import { Command, CommanderError } from 'commander';
 import { ConfigError } from '@wrenn/kit/config';
 
 import type { CommandContext } from './commands/context.ts';
+import { cpCommand } from './commands/cp.ts';
 import { createCommand } from './commands/create.ts';
 import { demoCommand } from './commands/demo.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { downCommand } from './commands/down.ts';
 import { execCommand } from './commands/exec.ts';
+import { filesCommand } from './commands/files.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { logsCommand } from './commands/logs.ts';
 import { lsCommand } from './commands/ls.ts';
+import { portsCommand } from './commands/ports.ts';
 import { quotaCommand } from './commands/quota.ts';
 import { rmCommand } from './commands/rm.ts';
 import { runCommand } from './commands/run.ts';
 import { upCommand } from './commands/up.ts';
+import { urlCommand } from './commands/url.ts';
 import { type CliConfig, readCliConfig } from './config.ts';
 import { describeError, exitCodeOf, exitCodes } from './exit-codes.ts';
 
 const commands = [
   ...[upCommand, downCommand, doctorCommand, demoCommand],
   ...[createCommand, runCommand, lsCommand, inspectCommand, execCommand, rmCommand, logsCommand, quotaCommand],
+  ...[cpCommand, filesCommand, urlCommand, portsCommand],
 ];
 
 process.exit(await runCli(process.argv, process.env));
@@ -53,12 +58,14 @@ function programFor(config: CliConfig, env: NodeJS.ProcessEnv): Command {
     .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage, 69 mesh not reachable, 124 timed out;')
     .addHelpText('after', '`exec` and `run` exit with the code of the command they ran.');
   for (const make of commands) program.addCommand(make(context));
-  for (const command of [program, ...program.commands]) {
-    command
-      .exitOverride()
-      .showHelpAfterError(`(see \`wrenn ${command === program ? '' : `${command.name()} `}--help\`)`);
-  }
+  settle(program);
   return program;
+}
+
+// How a command and those below it end and help.
+function settle(command: Command, parents = 'wrenn'): void {
+  command.exitOverride().showHelpAfterError(`(see \`${parents} --help\`)`);
+  for (const child of command.commands) settle(child, `${parents} ${child.name()}`);
 }
 
 function report(error: unknown, gateway: string): number {

@@ -22,7 +22,8 @@ export function gatewayOption(): Option {
 }
 
 export function openClient(context: CommandContext, options: GatewayOption): MeshClient {
-  return new MeshClient(options.gateway ?? context.config.gateway);
+  const { gateway, gatewayBulk } = context.config;
+  return options.gateway === undefined ? new MeshClient(gateway, gatewayBulk) : new MeshClient(options.gateway);
 }
 
 export function collect(value: string, before: string[] = []): string[] {
