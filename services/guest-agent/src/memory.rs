@@ -1,5 +1,11 @@
-//! The agent's own memory: what it frees goes back to the guest, so that a burst does not stay in every
-//! snapshot that is taken later.
+//! The agent when memory is short: it is the last that the kernel ends, since the guest ends with it, and what
+//! it frees goes back to the guest, so that a burst does not stay in every snapshot that is taken later.
+
+use crate::console::say;
+use std::fs;
+
+/// Never, whatever is short; children take it back before they run a program.
+const NEVER_KILLED: &str = "-1000";
 
 /// From this size on an allocation is a mapping of its own. A fixed size: by itself glibc raises it.
 const MAPPED_BYTES: libc::c_int = 128 * 1024;
@@ -12,5 +18,12 @@ pub fn keep_small() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES);
         libc::mallopt(libc::M_ARENA_MAX, ARENAS);
+    }
+}
+
+/// What it starts is not protected: see `spawn`.
+pub fn outlive_the_others() {
+    if let Err(e) = fs::write("/proc/self/oom_score_adj", NEVER_KILLED) {
+        say(format_args!("the kernel may end the agent when memory is short: {e}"));
     }
 }

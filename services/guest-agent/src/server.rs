@@ -2,6 +2,7 @@
 
 use crate::connections::{ConnectionId, tune};
 use crate::console::say;
+use crate::memory;
 use crate::plain;
 use crate::process::table::Processes;
 use crate::services::{Agent, routes};
@@ -12,33 +13,64 @@ use http::{Request, Response};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, Semaphore};
 use tower_service::Service as _;
 
 const PORT: u16 = 49983;
 /// Where the host reaches every guest.
 const GUEST: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 21);
 const RUN_DIR: &str = "/run/wrenn";
-/// Streams of one connection: each running command that is watched is one.
-const STREAMS: u32 = 4096;
+/// Open at a time; more wait in the kernel's queue.
+const CONNECTIONS: usize = 1024;
+/// Of one connection: each running command that is watched is one.
+const STREAMS: u32 = 1024;
+/// Of one request's names and values; HTTP/1.1 counts its whole head, and allows what may be unsent.
+const HEAD_BYTES: usize = 64 * 1024;
+const HEADERS: usize = 100;
+/// That wait in one connection (HTTP/1.1) or stream (HTTP/2) for a client that does not read.
+const UNSENT_BYTES: usize = 128 * 1024;
+/// For a new connection to ask for something.
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// For each later request to be there, on a connection that does nothing else meanwhile.
+const NEXT_REQUEST: Duration = Duration::from_secs(120);
+/// Between two questions whether the other side of HTTP/2 lives, and for its answer.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_PATIENCE: Duration = Duration::from_secs(60);
 
 pub type Body = Either<ConnectRpcBody, transfer::Body>;
 
 async fn serve(stream: TcpStream, id: ConnectionId, rpc: ConnectRpcService, agent: Arc<Agent>) {
     tune(&stream);
-    let service = service_fn(move |request| answer(request, id, rpc.clone(), agent.clone()));
+    let asked = Arc::new(Notify::new());
+    let asking = asked.clone();
+    let service = service_fn(move |request| {
+        asking.notify_one();
+        answer(request, id, rpc.clone(), agent.clone())
+    });
     let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http2().max_concurrent_streams(STREAMS);
+    let mut http1 = server.http1();
+    http1.timer(TokioTimer::new()).header_read_timeout(NEXT_REQUEST).max_headers(HEADERS).max_buf_size(UNSENT_BYTES);
+    let mut http2 = server.http2();
+    http2.timer(TokioTimer::new()).keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_PATIENCE);
+    http2.max_concurrent_streams(STREAMS).max_header_list_size(HEAD_BYTES as u32).max_send_buf_size(UNSENT_BYTES);
     // How a connection ends is its client's business.
-    let _ = server.serve_connection(TokioIo::new(stream), service).await;
+    let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        _ = &mut connection => {}
+        () = asked.notified() => drop(connection.await),
+        () = tokio::time::sleep(FIRST_REQUEST) => {}
+    }
 }
 
 async fn answer(
@@ -76,6 +108,7 @@ pub fn run_on_host(address: SocketAddr, guest: Option<IpAddr>) -> Result<(), Str
 }
 
 fn run(address: SocketAddr, guest: Option<IpAddr>, settings: Settings) -> Result<(), String> {
+    memory::outlive_the_others();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime.block_on(async {
         let processes = Arc::new(Processes::default());
@@ -92,11 +125,17 @@ fn run(address: SocketAddr, guest: Option<IpAddr>, settings: Settings) -> Result
 }
 
 async fn accept(listener: TcpListener, rpc: ConnectRpcService, agent: Arc<Agent>) -> ! {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
+        let slot = slots.clone().acquire_owned().await;
         match listener.accept().await {
-            Ok((stream, _)) => {
-                agent.connections.serve(|id| serve(stream, id, rpc.clone(), agent.clone()));
-            }
+            Ok((stream, _)) => agent.connections.serve(|id| {
+                let served = serve(stream, id, rpc.clone(), agent.clone());
+                async move {
+                    served.await;
+                    drop(slot);
+                }
+            }),
             // Out of descriptors, most likely: some come back when processes end.
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }

@@ -8,9 +8,10 @@ use super::spawn::{Command, Stdio, no_process};
 use super::table::{Processes, Running};
 use crate::fault::{Fault, Outcome};
 use crate::proto::process::ProcessConfig;
-use nix::fcntl::OFlag;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use nix::unistd::pipe2;
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +92,7 @@ impl Processes {
 fn terminal(size: Size, launch: &Launch) -> Outcome<(Stdio, Ends)> {
     let (pty, slave) = Pty::open(size, &launch.command.user)?;
     let pty = Arc::new(pty);
-    let copy = || slave.try_clone().map_err(|e| Fault::internal("open a terminal", e));
+    let copy = || slave.try_clone().map_err(|e| no_process(Errno::from_raw(e.raw_os_error().unwrap_or(0))));
     let stdio = Stdio { fds: [copy()?, copy()?, copy()?], is_terminal: true };
     Ok((stdio, Ends { input: Input::Pty(pty.clone(), Mutex::default()), sources: vec![Source::Pty(pty)] }))
 }
@@ -103,7 +104,7 @@ fn pipes(wants_stdin: bool) -> Outcome<(Stdio, Ends)> {
             let (theirs, ours) = pipe2(OFlag::O_CLOEXEC).map_err(no_process)?;
             (theirs, Some(pipe::Sender::from_owned_fd(ours).map_err(broken)?))
         }
-        false => (File::open("/dev/null").map_err(|e| Fault::internal("open /dev/null", e))?.into(), None),
+        false => (open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(no_process)?, None),
     };
     let output = |channel: Channel| -> Outcome<(OwnedFd, Source)> {
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).map_err(no_process)?;

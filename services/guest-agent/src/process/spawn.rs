@@ -30,6 +30,9 @@ pub struct Stdio {
     pub is_terminal: bool,
 }
 
+/// Descriptors that a program may open unless it asks for more; what it may ask for is the agent's own limit.
+const OPEN_FILES: libc::rlim_t = 65_536;
+
 /// Ready to be executed without another allocation.
 struct Prepared {
     programs: Vec<CString>,
@@ -112,6 +115,9 @@ impl Command {
     fn failure(&self, step: Step, errno: Errno) -> Fault {
         let (program, cwd) = (&self.program, self.cwd.display());
         let (reason, message) = match (step, errno) {
+            (_, Errno::EAGAIN | Errno::ENOMEM | Errno::ENFILE) => {
+                (Reason::NoProcessLeft, format!("no process left: {}", errno.desc()))
+            }
             (Step::Cwd, Errno::EACCES | Errno::EPERM) => {
                 (Reason::CwdNotPermitted, format!("user {} may not enter directory {cwd}", self.user.name))
             }
@@ -128,7 +134,6 @@ impl Command {
                 (Reason::CommandNotExecutable, format!("command {program:?} is not executable: {}", errno.desc()))
             }
             (Step::Exec, Errno::E2BIG) => (Reason::BadCommand, "the arguments and environment are too long".to_owned()),
-            (_, Errno::EAGAIN | Errno::ENOMEM) => (Reason::NoProcessLeft, format!("no process left: {}", errno.desc())),
             _ => (Reason::Internal, format!("step {} before exec failed: {}", step as u8, errno.desc())),
         };
         Fault::new(reason, message)
@@ -161,6 +166,25 @@ pub fn no_process(errno: Errno) -> Fault {
             format!("the sandbox has no process or descriptor left: {}", errno.desc()),
         ),
         _ => Fault::internal("fork", errno),
+    }
+}
+
+/// The child is as mortal as any program, and gets a sensible number of descriptors. A guest that forbids
+/// either still runs programs.
+///
+/// # Safety
+/// Only in a forked child, before it gives up root.
+unsafe fn no_longer_protected() {
+    // SAFETY: plain system calls on integers and constants.
+    unsafe {
+        let fd = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        libc::write(fd, c"0".as_ptr().cast(), 1);
+        libc::close(fd);
+        let mut files: libc::rlimit = std::mem::zeroed();
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut files) == 0 {
+            files.rlim_cur = files.rlim_max.min(OPEN_FILES);
+            libc::setrlimit(libc::RLIMIT_NOFILE, &files);
+        }
     }
 }
 
@@ -208,6 +232,7 @@ impl Prepared {
             for signal in 1..=64 {
                 libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null::<u64>(), 8);
             }
+            no_longer_protected();
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&mut none);
             libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());

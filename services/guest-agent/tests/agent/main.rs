@@ -4,8 +4,10 @@
 
 mod ends;
 mod filesystem;
+mod hostile;
 mod identity;
 mod input;
+mod limits;
 mod output;
 mod ports;
 mod refusals;

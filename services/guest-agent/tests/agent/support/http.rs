@@ -95,6 +95,19 @@ impl Exchange {
         answer
     }
 
+    /// Whether the other side has closed; passes over what it said before.
+    pub fn is_over(&mut self) -> bool {
+        match self.0.fill_buf() {
+            Ok([]) => true,
+            Ok(said) => {
+                let n = said.len();
+                self.0.consume(n);
+                false
+            }
+            Err(e) => e.raw_os_error() == Some(libc::ECONNRESET),
+        }
+    }
+
     /// Waits for the other side to close.
     pub fn is_closed_soon(&mut self) -> bool {
         matches!(self.0.fill_buf(), Ok([])) || self.0.fill_buf().is_err_and(|e| e.raw_os_error() == Some(104))

@@ -146,7 +146,7 @@ pub fn small_disk(dir: &Path, bytes: u64) -> SmallDisk {
     const NONE: Option<&str> = None;
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("tests run as root");
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).unwrap();
-    let options = format!("size={bytes},mode=0777");
+    let options = format!("size={bytes},nr_inodes=32,mode=0777");
     mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).unwrap();
     SmallDisk(dir.to_owned())
 }
