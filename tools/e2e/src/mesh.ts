@@ -16,14 +16,19 @@ import { type LogLevel, openLog } from '@wrenn/kit/log';
 
 import { Guest } from './guest.ts';
 
-export interface TestMeshOptions {
+// What two meshes on one machine must not share.
+export interface Place {
   readonly dataDir: string;
+  readonly firstSlot: number;
+  readonly lastSlot: number;
+}
+
+export interface TestMeshOptions {
+  readonly place: Place;
   readonly templates?: readonly string[];
   readonly databaseUrl?: string;
   readonly logLevel?: LogLevel;
 }
-
-export const testSlots = { firstSlot: 20_100, lastSlot: 20_163 } as const;
 
 export class TestMesh implements AsyncDisposable {
   readonly mesh: Mesh;
@@ -89,10 +94,9 @@ export class TestMesh implements AsyncDisposable {
 export async function testMeshOptions(runDir: string, options: TestMeshOptions): Promise<MeshOptions> {
   return {
     runDir,
-    dataDir: options.dataDir,
     ramDir: ramDirFor(runDir),
     imagesDir: defaultImagesDir,
-    ...testSlots,
+    ...options.place,
     poolSize: 2,
     ports: await freePorts(),
     logLevel: options.logLevel ?? 'info',

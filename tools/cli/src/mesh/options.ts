@@ -36,7 +36,7 @@ export interface MeshAddresses {
 
 export const repositoryRoot = resolve(import.meta.dirname, '../../../..');
 export const defaultPortBase = 9470;
-const defaultRunDir = '/run/wrenn';
+export const defaultRunDir = '/run/wrenn';
 
 export function portsFrom(base: number): MeshPorts {
   return { gateway: base, scheduler: base + 1, vmRuntime: base + 2, edgeProxy: base + 10 };
