@@ -1,11 +1,13 @@
 import { defineConfig } from 'vitest/config';
 
-// Real microVMs: one file after the other, each with a mesh of its own.
+import { workers } from './src/place.ts';
+
+// Real microVMs: each file has a mesh of its own, and as many files run at a time as there are places.
 export default defineConfig({
   test: {
     include: ['tools/e2e/test/**/*.test.ts'],
     globalSetup: ['tools/e2e/src/data-dir.ts'],
-    fileParallelism: false,
+    maxWorkers: workers,
     testTimeout: 90_000,
     hookTimeout: 240_000,
   },

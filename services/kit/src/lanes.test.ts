@@ -107,3 +107,23 @@ test('a callee that comes back is found again soon', async () => {
   await eventually('the callee answers', () => peerOf(one, 'control'), 3000);
   one.close();
 });
+
+test('a callee that is back serves the very next call, however often it was missed before', async () => {
+  const first = await peerServer();
+  const { port } = first;
+  await first[Symbol.asyncDispose]();
+  const one = new Lanes(`127.0.0.1:${port}`, 'test');
+  for (let i = 0; i < 5; i++) await expect(peerOf(one, 'control')).rejects.toThrow('No connection established');
+  await using _again = await peerServer(port);
+  expect(await peerOf(one, 'control')).toContain('127.0.0.1');
+  one.close();
+});
+
+test('a callee that stays away fails a call within half a second', async () => {
+  const one = new Lanes('127.0.0.1:1', 'test');
+  await expect(peerOf(one, 'control')).rejects.toThrow('No connection established');
+  const startedAtMs = performance.now();
+  await expect(peerOf(one, 'control')).rejects.toThrow('No connection established');
+  expect(performance.now() - startedAtMs).toBeLessThan(1000);
+  one.close();
+});

@@ -1,6 +1,6 @@
 // A lane is one HTTP/2 connection for one class of traffic between one caller and one callee. Lanes
 // never share a connection, so bulk bytes cannot queue in front of a keystroke.
-import { Channel, type ChannelOptions, credentials } from '@grpc/grpc-js';
+import { Channel, type ChannelOptions, connectivityState, credentials } from '@grpc/grpc-js';
 import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2';
 import { type Client, type ClientMiddleware, Metadata, createClientFactory } from 'nice-grpc';
 
@@ -20,10 +20,12 @@ const common: ChannelOptions = {
   'grpc.keepalive_time_ms': 30_000,
   'grpc.keepalive_timeout_ms': 10_000,
   'grpc.initial_reconnect_backoff_ms': 50,
-  'grpc.max_reconnect_backoff_ms': 1000,
+  'grpc.max_reconnect_backoff_ms': 250,
   'grpc.enable_retries': 0,
   'grpc.enable_http_proxy': 0,
 };
+// Longer than the longest pause between two attempts to connect, with its jitter.
+const reconnectLimitMs = 400;
 const laneOptions: Record<LaneName, ChannelOptions> = {
   control: { 'grpc.max_receive_message_length': 4 * MiB },
   interactive: { 'grpc.max_receive_message_length': 4 * MiB },
@@ -48,10 +50,11 @@ export class Lanes {
   }
 
   client<S extends GenServiceMethods>(lane: LaneName, service: GenService<S>): RpcClient<S> {
+    const channel = this.#channel(lane);
     return createClientFactory()
-      .use(outbound(this.#peer, this.#peerReasons))
+      .use(outbound(channel, this.#peer, this.#peerReasons))
       .use(tracedClient(lane))
-      .create(rpcDefinition(service), this.#channel(lane));
+      .create(rpcDefinition(service), channel);
   }
 
   close(): void {
@@ -75,7 +78,11 @@ export class Lanes {
 }
 
 // Sends the deadline along, enforces it here too, and turns failures into WrennErrors.
-function outbound(peer: string, peerReasons: PeerReasons | undefined): ClientMiddleware<OutboundCall> {
+function outbound(
+  channel: Channel,
+  peer: string,
+  peerReasons: PeerReasons | undefined,
+): ClientMiddleware<OutboundCall> {
   return async function* outboundCall(call, options) {
     const { deadlineAtMs = Infinity, signal, onTrailer, ...rest } = options;
     const isUnary = !call.requestStream && !call.responseStream;
@@ -101,6 +108,7 @@ function outbound(peer: string, peerReasons: PeerReasons | undefined): ClientMid
     signal?.addEventListener('abort', cancel, { once: true });
     let trailer: Metadata | undefined;
     try {
+      await betweenAttempts(channel, Math.min(deadlineAtMs, Date.now() + reconnectLimitMs));
       return yield* call.next(call.request, {
         ...rest,
         metadata,
@@ -120,4 +128,13 @@ function outbound(peer: string, peerReasons: PeerReasons | undefined): ClientMid
       signal?.removeEventListener('abort', cancel);
     }
   };
+}
+
+// A callee that has just come back is not refused because our last attempt to reach it failed: a call
+// that falls between two attempts waits for the next one. Nothing is sent twice.
+async function betweenAttempts(channel: Channel, endMs: number): Promise<void> {
+  if (channel.getConnectivityState(false) !== connectivityState.TRANSIENT_FAILURE) return;
+  await new Promise<void>((resolve) => {
+    channel.watchConnectivityState(connectivityState.TRANSIENT_FAILURE, endMs, () => resolve());
+  });
 }

@@ -13,6 +13,7 @@ import { describeMachine } from './machine.ts';
 import type { Row } from './measurement.ts';
 import { spineCreate, spineExec } from './spine.ts';
 
+const slots = { firstSlot: 20_100, lastSlot: 20_163 };
 const measurements = [spineCreate, spineExec];
 const tell = (line: string) => void process.stderr.write(`${line}\n`);
 
@@ -29,7 +30,7 @@ await chmod(dataDir, 0o711); // PostgreSQL and the VMMs run as users of their ow
 const rows: Row[] = [];
 try {
   tell('bench: starting a mesh');
-  await using mesh = await TestMesh.start({ dataDir, templates: ['minimal'], logLevel: 'warn' });
+  await using mesh = await TestMesh.start({ place: { dataDir, ...slots }, templates: ['minimal'], logLevel: 'warn' });
   const machine = await describeMachine(mesh);
   for (const measurement of chosen) {
     tell(`bench: ${measurement.ids[0]}`);

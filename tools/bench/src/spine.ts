@@ -10,8 +10,8 @@ import { RawBoot } from './raw-boot.ts';
 
 const template = 'minimal';
 const createRounds = 9;
-const execRounds = 300;
-const warmUpRounds = 30;
+const execRounds = 400;
+const warmUpRounds = 300; // Until every process on the way runs compiled code.
 
 export const spineCreate: Measurement = {
   ids: ['spine.create_ratio', 'spine.create_ms', 'spine.raw_boot_ms', 'spine.destroy_ms'],

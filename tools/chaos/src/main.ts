@@ -44,7 +44,7 @@ const history = new History(join(repositoryRoot, '.build/chaos', `${mode}-${seed
 history.note(`${mode}, seed ${seed}: again with \`node tools/chaos/src/main.ts ${mode} --seed ${seed}\``);
 try {
   const slots = { firstSlot, lastSlot: firstSlot + 63 };
-  const mesh = await TestMesh.start({ dataDir, templates: ['minimal'], slots, failpointFile });
+  const mesh = await TestMesh.start({ place: { dataDir, ...slots }, templates: ['minimal'], failpointFile });
   try {
     const dice = new Dice(seed);
     let before = measure(mesh.mesh);

@@ -1,5 +1,4 @@
-// One data directory for all suites of a run: images are imported, the database is made and the
-// accelerator is probed once. It is new for each run and gone at its end.
+// Where the meshes of one run keep their data: new for each run, and gone at its end.
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -16,17 +16,20 @@ import { type LogLevel, openLog } from '@wrenn/kit/log';
 
 import { Guest } from './guest.ts';
 
-export interface TestMeshOptions {
+// What two meshes on one machine must not share.
+export interface Place {
   readonly dataDir: string;
+  readonly firstSlot: number;
+  readonly lastSlot: number;
+}
+
+export interface TestMeshOptions {
+  readonly place: Place;
   readonly templates?: readonly string[];
   readonly databaseUrl?: string;
   readonly logLevel?: LogLevel;
-  // Network slots of its own, for a mesh that runs beside the tests'.
-  readonly slots?: { readonly firstSlot: number; readonly lastSlot: number };
   readonly failpointFile?: string;
 }
-
-export const testSlots = { firstSlot: 20_100, lastSlot: 20_163 } as const;
 
 export class TestMesh implements AsyncDisposable {
   readonly mesh: Mesh;
@@ -92,10 +95,9 @@ export class TestMesh implements AsyncDisposable {
 export async function testMeshOptions(runDir: string, options: TestMeshOptions): Promise<MeshOptions> {
   return {
     runDir,
-    dataDir: options.dataDir,
     ramDir: ramDirFor(runDir),
     imagesDir: defaultImagesDir,
-    ...(options.slots ?? testSlots),
+    ...options.place,
     poolSize: 2,
     ports: await freePorts(),
     logLevel: options.logLevel ?? 'info',

@@ -1,16 +1,17 @@
 // The frame of a suite: a mesh before its tests, the leak check as its last test.
-import { afterAll, beforeAll, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { TestMesh, type TestMeshOptions } from './mesh.ts';
+import { ownPlace } from './place.ts';
 
 export interface MeshUnderTest {
   readonly now: TestMesh;
 }
 
-export function useMesh(options: Omit<TestMeshOptions, 'dataDir'> = { templates: ['minimal'] }): MeshUnderTest {
+export function useMesh(options: Omit<TestMeshOptions, 'place'> = { templates: ['minimal'] }): MeshUnderTest {
   let mesh: TestMesh | undefined;
   beforeAll(async () => {
-    mesh = await TestMesh.start({ dataDir: inject('dataDir'), ...options });
+    mesh = await TestMesh.start({ place: ownPlace(), ...options });
   });
   // For a suite that ends before its last test.
   afterAll(async () => {

@@ -6,9 +6,10 @@ import { join } from 'node:path';
 import { startEmbeddedPostgres } from '@wrenn/cli/embedded-postgres';
 import { openLog } from '@wrenn/kit/log';
 import { glob } from 'node:fs/promises';
-import { expect, inject, test } from 'vitest';
+import { expect, test } from 'vitest';
 
 import { TestMesh } from '../src/mesh.ts';
+import { ownPlace } from '../src/place.ts';
 
 test('a mesh runs on the database that DATABASE_URL names, and starts none of its own', async () => {
   const [programsDir] = await Array.fromAsync(glob('/usr/lib/postgresql/*/bin'));
@@ -18,8 +19,7 @@ test('a mesh runs on the database that DATABASE_URL names, and starts none of it
   const log = openLog('database', 'warn');
   const database = await startEmbeddedPostgres({ dataDir: join(dir, 'db'), log, programsDir: programsDir ?? '' });
   try {
-    const dataDir = inject('dataDir');
-    await using mesh = await TestMesh.start({ dataDir, templates: ['minimal'], databaseUrl: database.url });
+    await using mesh = await TestMesh.start({ place: ownPlace(), templates: ['minimal'], databaseUrl: database.url });
     const guest = await mesh.create();
     expect(await guest.sh('echo hello')).toBe('hello');
     await guest.destroy();

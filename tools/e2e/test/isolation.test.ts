@@ -11,6 +11,7 @@ import { slotOfAddress } from '@wrenn/cli/leak-check/scope';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import type { Guest } from '../src/guest.ts';
+import { ownPlace } from '../src/place.ts';
 import { endsWithoutLeaks, useMesh } from '../src/use-mesh.ts';
 
 const mesh = useMesh({ templates: ['minimal', 'debian'] });
@@ -96,7 +97,8 @@ test('a guest reaches neither the metadata service nor private networks', async 
 
 describe('toward the internet', () => {
   // A namespace of ours plays it, at a public address that only this machine routes there.
-  const peer = { namespace: 'wrenn-e2e-net', address: '11.99.99.99', hostAddress: '11.99.99.98', port: 8080 };
+  const name = `wrenn-e2e-${ownPlace().firstSlot}`;
+  const peer = { namespace: name, address: '11.99.99.99', hostAddress: '11.99.99.98', port: 8080 };
   const undo = new UndoStack();
   afterAll(() => undo.undo());
 
@@ -104,9 +106,9 @@ describe('toward the internet', () => {
     undo.push(async () => void (await runProgram('ip', ['netns', 'delete', peer.namespace])));
     const lines = [
       `netns add ${peer.namespace}`,
-      `link add wrenn-e2e-v type veth peer name eth0 netns ${peer.namespace}`,
-      `addr add ${peer.hostAddress}/31 dev wrenn-e2e-v`,
-      'link set wrenn-e2e-v up',
+      `link add ${name} type veth peer name eth0 netns ${peer.namespace}`,
+      `addr add ${peer.hostAddress}/31 dev ${name}`,
+      `link set ${name} up`,
     ];
     await runProgram('ip', ['-batch', '-'], { input: lines.join('\n') });
     const inner = [

@@ -203,12 +203,16 @@ describe('a running process', () => {
     await eventually('none is left', async () => (await guest.count('sleep 8765')) === 0);
   });
 
-  test('refuses a tag that is taken', async () => {
-    const request = { sandboxId: guest.id, process: { command: 'sleep', args: ['99'] }, tag: 'taken' };
-    const { pid, rest } = await started(processes().start(request));
-    expect(await reasonOf(collect(processes().start(request, inMs(5000))))).toBe('TAG_EXISTS');
-    await processes().signal({ sandboxId: guest.id, process: pidOf(pid), signal: 9 }, inMs(10_000));
-    await collect(rest);
+  test('means the newest process of equal tags', async () => {
+    const request = { sandboxId: guest.id, process: { command: 'sleep', args: ['99'] }, tag: 'shared' };
+    const older = await started(processes().start(request));
+    const newer = await started(processes().start(request));
+    await processes().signal({ sandboxId: guest.id, process: tagOf('shared'), signal: 9 }, inMs(10_000));
+    expect(await collect(newer.rest)).toMatchObject({ signal: 9 });
+    const { processes: left } = await processes().list({ sandboxId: guest.id }, inMs(10_000));
+    expect(left.map(({ pid }) => pid)).toContain(older.pid);
+    await processes().signal({ sandboxId: guest.id, process: pidOf(older.pid), signal: 9 }, inMs(10_000));
+    await collect(older.rest);
   });
 });
 

@@ -9,9 +9,10 @@ import { type Inventory, awaitNoLeftovers, takeInventory } from '@wrenn/cli/leak
 import { type MeshState, readState } from '@wrenn/cli/mesh/state-file';
 import { identifyProcess, isRunning } from '@wrenn/kit/process-identity';
 import { eventually } from '@wrenn/kit/testkit/eventually';
-import { afterAll, beforeAll, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 
-import { testMeshOptions, testSlots } from '../src/mesh.ts';
+import { testMeshOptions } from '../src/mesh.ts';
+import { ownPlace } from '../src/place.ts';
 import { runCli } from '../src/run-cli.ts';
 
 let root: string;
@@ -23,8 +24,8 @@ let before: Inventory;
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'wrenn-e2e-'));
   await chmod(root, 0o711);
-  scope = await testMeshOptions(join(root, 'run'), { dataDir: inject('dataDir') });
-  const slots = ['--first-slot', `${testSlots.firstSlot}`, '--last-slot', `${testSlots.lastSlot}`];
+  scope = await testMeshOptions(join(root, 'run'), { place: ownPlace() });
+  const slots = ['--first-slot', `${scope.firstSlot}`, '--last-slot', `${scope.lastSlot}`];
   portBase = scope.ports.gateway > 60_000 ? scope.ports.gateway - 40_000 : scope.ports.gateway;
   const dirs = ['--run-dir', scope.runDir, '--data-dir', scope.dataDir];
   flags = [...dirs, ...slots, '--pool-size', '2', '--port-base', `${portBase}`];

@@ -5,7 +5,7 @@ import { Shutdown } from '@wrenn/kit/shutdown';
 import { isClaimed } from '../mesh/claim.ts';
 import { startDetached } from '../mesh/detached.ts';
 import { Mesh } from '../mesh/mesh.ts';
-import { type MeshAddresses, type MeshOptions, addressesOf, defaultPortBase } from '../mesh/options.ts';
+import { type MeshAddresses, type MeshOptions, addressesOf, defaultPortBase, defaultRunDir } from '../mesh/options.ts';
 import { readState } from '../mesh/state-file.ts';
 import { type CommandContext, withExamples } from './context.ts';
 import { type MeshFlags, addMeshFlags, meshOptionsOf } from './mesh-options.ts';
@@ -70,5 +70,5 @@ function printAddresses(context: CommandContext, flags: UpFlags, at: MeshAddress
   context.print('Next:');
   context.print(`  npx wrenn run${gateway} debian -- uname -a`);
   context.print(`  grpcurl -plaintext ${at.gateway} list`);
-  context.print('  npx wrenn down');
+  context.print(`  npx wrenn down${options.runDir === defaultRunDir ? '' : ` --run-dir ${options.runDir}`}`);
 }

@@ -43,7 +43,7 @@ export const repositoryRoot = resolve(import.meta.dirname, '../../../..');
 export const defaultPortBase = 9470;
 // From the gateway's port to that of its second process, for bytes in number.
 export const gatewayBulkOffset = 4;
-const defaultRunDir = '/run/wrenn';
+export const defaultRunDir = '/run/wrenn';
 
 export function portsFrom(base: number): MeshPorts {
   return {

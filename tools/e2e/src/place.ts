@@ -1,0 +1,17 @@
+// Two suites run at a time, each in a place of its own: a data directory, in which images are imported and
+// the database is made once a run, and half of the network slots that are set aside for tests.
+import { join } from 'node:path';
+
+import { inject } from 'vitest';
+
+import type { Place } from './mesh.ts';
+
+export const workers = 2;
+const slots = { first: 20_100, count: 64 } as const;
+
+export function ownPlace(): Place {
+  const worker = (Number(process.env['VITEST_POOL_ID'] ?? '1') - 1) % workers;
+  const share = slots.count / workers;
+  const firstSlot = slots.first + worker * share;
+  return { dataDir: join(inject('dataDir'), `worker-${worker}`), firstSlot, lastSlot: firstSlot + share - 1 };
+}
