@@ -13,11 +13,17 @@ export const codeOf = {
   PROCESS_NOT_FOUND: Status.NOT_FOUND, // No process has that pid or tag, or it ended over a minute ago. Do: look at List of ProcessService.
   COMMAND_NOT_FOUND: Status.NOT_FOUND, // The command is no file in the guest, nor in its PATH. Do: correct the command, or install it in the guest.
   PATH_NOT_FOUND: Status.NOT_FOUND, // Nothing is at that path in the guest. Do: correct the path.
+  SNAPSHOT_NOT_FOUND: Status.NOT_FOUND, // No snapshot has that name or id. Do: look at List of SnapshotService.
+  DISK_NOT_FOUND: Status.NOT_FOUND, // The store has no disk of that id. Do: nothing: its sandbox is gone.
   VM_EXISTS: Status.ALREADY_EXISTS, // The host has a VM of that sandbox already. Do: nothing: the scheduler sets it right.
   DISK_EXISTS: Status.ALREADY_EXISTS, // The store has a disk of that id already. Do: delete it first.
+  SNAPSHOT_EXISTS: Status.ALREADY_EXISTS, // A snapshot or template has that name already. Do: take another name, or delete it first.
   PATH_EXISTS: Status.ALREADY_EXISTS, // Something is at that path already. Do: take another path, or remove what is there.
   REQUEST_ID_REUSED: Status.ALREADY_EXISTS, // The request_id stands for another request of the last 24 h. Do: give each request an id of its own.
   SANDBOX_NOT_RUNNING: Status.FAILED_PRECONDITION, // The sandbox is being made, is over, or failed; meta `state` says which. Do: create another one.
+  SNAPSHOT_CORRUPT: Status.DATA_LOSS, // A file of the snapshot is missing or damaged; meta names file and generation. Do: repair it on its host, or restore an older one.
+  SNAPSHOT_INCOMPATIBLE: Status.FAILED_PRECONDITION, // The host is not what the snapshot was made on; meta names both. Do: restore it where it was made.
+  SNAPSHOT_IN_USE: Status.FAILED_PRECONDITION, // Sandboxes are being made from the snapshot right now. Do: try again when they run.
   IMAGE_CORRUPT: Status.DATA_LOSS, // The image in the store is not what was imported. Do: import it again.
   IMAGE_IN_USE: Status.FAILED_PRECONDITION, // Disks of sandboxes need the image. Do: destroy those sandboxes first.
   COMMAND_NOT_EXECUTABLE: Status.FAILED_PRECONDITION, // The command is there, but the user may not run it. Do: set its mode, or run it by its interpreter.
@@ -40,6 +46,7 @@ export const codeOf = {
   VMM_START_FAILED: Status.UNAVAILABLE, // The virtual machine did not start; nothing of it is left. Do: try again; the cause is in the log of vm-runtime.
   GUEST_NOT_READY: Status.UNAVAILABLE, // The guest did not get ready in time; nothing of it is left. Do: try again; if it stays, look at its template.
   VMM_DIED: Status.UNAVAILABLE, // The sandbox's virtual machine ended; the sandbox is in error. Do: create another one.
+  SANDBOX_PAUSED: Status.UNAVAILABLE, // The sandbox was paused meanwhile. Do: resume it, then connect to the process again.
   AGENT_UNREACHABLE: Status.UNAVAILABLE, // The agent in the guest does not answer. Do: try again; the guest may be overloaded.
   SERVICE_UNAVAILABLE: Status.UNAVAILABLE, // A service of the mesh is down or starting. Do: try again, with a request_id where it creates.
   DATABASE_UNAVAILABLE: Status.UNAVAILABLE, // The database is down, or answered nothing for a second. Do: try again; running sandboxes go on.

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { isSandboxId, newSandboxId } from './ids.ts';
+import { isSandboxId, isSnapshotId, newSandboxId, newSnapshotId } from './ids.ts';
 
 test('an id is cl- and 25 characters of base 36, whatever the random value', () => {
   expect(newSandboxId((size) => new Uint8Array(size))).toBe(`cl-${'0'.repeat(25)}`);
@@ -26,4 +26,10 @@ test.each([
   `cl-${'0'.repeat(25)}\n`,
 ])('%j is no sandbox id', (text) => {
   expect(isSandboxId(text)).toBe(false);
+});
+
+test('ids of sandboxes and snapshots are told apart', () => {
+  expect(isSnapshotId(newSnapshotId())).toBe(true);
+  expect(isSnapshotId(newSandboxId())).toBe(false);
+  expect(isSandboxId(newSnapshotId())).toBe(false);
 });
