@@ -3,13 +3,18 @@ import type { Duration } from '@bufbuild/protobuf/wkt';
 
 import { msOfDuration } from './duration.ts';
 import { invalidField } from './errors.ts';
-import { type SandboxId, isSandboxId } from './ids.ts';
+import { type SandboxId, type SnapshotId, isSandboxId, isSnapshotId } from './ids.ts';
 
 const namePattern = /^[a-z][a-z0-9-]{0,62}$/;
 const envNamePattern = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 export function requireSandboxId(value: string, field = 'sandbox_id'): SandboxId {
   if (!isSandboxId(value)) throw invalidField(field, 'must be `cl-` and 25 characters 0-9a-z');
+  return value;
+}
+
+export function requireSnapshotId(value: string, field = 'snapshot_id'): SnapshotId {
+  if (!isSnapshotId(value)) throw invalidField(field, 'must be `sn-` and 25 characters 0-9a-z');
   return value;
 }
 

@@ -21,6 +21,8 @@ const shape = {
   kernel: absolutePath(),
   initramfs: absolutePath(),
   agentBinary: absolutePath(), // The agent as a host program: it measures the TSC rate.
+  pager: absolutePath(), // services/pager: its program, and the library that QEMU preloads.
+  shim: absolutePath(),
   runDir: absolutePath().default('/run/wrenn/vm-runtime'),
   dataDir: absolutePath().default('/var/lib/wrenn/vm-runtime'),
   ramDir: absolutePath().default('/dev/shm/wrenn'), // Guest memory; must be a tmpfs.

@@ -39,7 +39,7 @@ async function serve(standIn: StandIn = {}, bytes?: GuestBytes): Promise<TestSer
   cleanup.defer(() => connection.close());
   const running = (id: string) => {
     if (id !== sandboxId) throw new WrennError('SANDBOX_NOT_FOUND', 'not here');
-    return { agent: { files: new GrpcGuestFiles(connection, 'interactive') }, accessToken: 'secret' };
+    return { agent: { files: new GrpcGuestFiles(connection, 'interactive') }, facts: { accessToken: 'secret' } };
   };
   const parts = vmFiles({ running } as unknown as VmTable, 'http://edge', systemClock);
   const all = bytes ? { ...parts, bytes: async () => bytes } : parts;

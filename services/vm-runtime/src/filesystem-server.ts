@@ -120,8 +120,7 @@ export function vmFiles(vms: VmTable, edgeUrl: string, clock: Clock): Filesystem
       throw new WrennError('UNIMPLEMENTED', "Read and Write are served at the host's bulk address");
     },
     async signUrl(sandboxId, { path, user, operation, ttlMs }) {
-      const { accessToken } = vms.running(sandboxId);
-      if (accessToken === '') throw new WrennError('UNIMPLEMENTED', 'the sandbox is older than signed URLs');
+      const { accessToken } = vms.running(sandboxId).facts;
       const expiresAtS = Math.ceil((clock.now().getTime() + ttlMs) / 1000);
       return { url: signedUrl({ edgeUrl, sandboxId, path, user, operation, expiresAtS, accessToken }), expiresAtS };
     },

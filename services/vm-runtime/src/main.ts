@@ -22,8 +22,11 @@ import { Cgroups } from './adapters/cgroups.ts';
 import { GrpcAgentDialer } from './adapters/grpc-guest-agent.ts';
 import { HostReport, guestMemoryBytes } from './adapters/host-report.ts';
 import { NetworkSlots } from './adapters/network-slots.ts';
+import { cpuModelOf, digestOf } from './adapters/machine-facts.ts';
+import { Pager } from './adapters/pager.ts';
 import { Qemu } from './adapters/qemu.ts';
 import { StoreDisks } from './adapters/store-disks.ts';
+import { StoreSnapshots } from './adapters/store-snapshots.ts';
 import { VmJournal } from './adapters/vm-journal.ts';
 import { parseConfig } from './config.ts';
 import { VmTable } from './domain/vm-table.ts';
@@ -44,7 +47,9 @@ await runService(async () => {
   const store = stop.own('snapshot-store lanes', new Lanes(config.snapshotStore, 'the snapshot store'));
   const scheduler = stop.own('scheduler lanes', new Lanes(config.scheduler, 'the scheduler'));
 
-  const guest = await copyBootFiles(join(config.runDir, 'boot'), config);
+  const { kernel, initramfs, pager, shim } = config;
+  const boot = await copyBootFiles(join(config.runDir, 'boot'), { kernel, initramfs, pager, shim });
+  const guest = { kernel: boot.kernel, initramfs: boot.initramfs };
   const tscKhz = await measureTscKhz(config.agentBinary);
   const accelerator = await chooseAccelerator(guest, tscKhz, config.dataDir, log);
   const vmsDir = join(config.runDir, 'vms');
@@ -53,13 +58,19 @@ await runService(async () => {
   const bulkSettings = { listen: config.bulkListen, logLevel: config.logLevel, otlpEndpoint };
   const bulk = stop.own('bulk thread', new BulkThread(bulkSettings, log));
   const slots = new NetworkSlots(network);
+  const snapshots = new StoreSnapshots(store);
+  const vmm = `qemu ${await qemuVersion()}`;
   const vms = stop.own(
     'vms',
     new VmTable({
       slots,
       disks: new StoreDisks(store),
+      snapshots,
       vmm: new Qemu({
+        facts: { vmm, accelerator, cpuModel: await cpuModelOf(accelerator), kernel: await digestOf(kernel) },
         platform: { ...guest, accelerator, tscKhz },
+        pager: new Pager(boot.pager),
+        shim: boot.shim,
         vmsDir,
         ramDir: config.ramDir,
         cgroups: new Cgroups(),
@@ -81,11 +92,13 @@ await runService(async () => {
       deadlinesMs: {
         'VmRuntimeService/CreateVm': 120_000,
         'VmRuntimeService/DestroyVm': 60_000,
+        'VmRuntimeService/SnapshotVm': 600_000,
+        'VmRuntimeService/GetSnapshot': 600_000,
         'ProcessService/Exec': (request) => execTimeoutMs(request) + 10_000,
       },
     }),
   );
-  rpc.add(VmRuntimeService, vmHandlers(vms));
+  rpc.add(VmRuntimeService, vmHandlers(vms, snapshots));
   rpc.add(ProcessService, processHandlers(vms));
   rpc.add(FilesystemService, filesystemHandlers(vmFiles(vms, config.edgeUrl, systemClock)));
   rpc.add(PortService, portHandlers(vms));
@@ -97,7 +110,7 @@ await runService(async () => {
     hostId: config.hostId,
     address: config.advertise,
     bulkAddress: config.bulkAdvertise,
-    vmm: `qemu ${await qemuVersion()}`,
+    vmm,
     accelerator,
     memoryBytes: await guestMemoryBytes(config.ramDir),
   };

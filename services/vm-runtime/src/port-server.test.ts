@@ -39,7 +39,7 @@ test('tells of the ports that the agent tells of, in order, and of none that can
     ['closed', 80, false],
   ]);
   await expect(Array.fromAsync(client.watch({ sandboxId: 'x' }))).rejects.toMatchObject({ reason: 'INVALID_FIELD' });
-  agent.close();
+  agent.close('VMM_DIED');
 });
 
 test('an agent that has gone silent or away gives no sign', async () => {
@@ -48,5 +48,5 @@ test('an agent that has gone silent or away gives no sign', async () => {
   expect(await agent.isAnswering(5000)).toBe(true);
   await standIn[Symbol.asyncDispose]();
   expect(await agent.isAnswering(300)).toBe(false);
-  agent.close();
+  agent.close('VMM_DIED');
 });

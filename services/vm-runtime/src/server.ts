@@ -1,30 +1,42 @@
+import { within } from '@wrenn/kit/deadlines';
+import { invalidField } from '@wrenn/kit/errors';
 import type { SandboxId } from '@wrenn/kit/ids';
 import { durationOfMs, timestampOf } from '@wrenn/kit/duration';
 import type { RpcHandlers } from '@wrenn/kit/rpc-server';
-import { requireEnv, requireName, requireSandboxId, requireBytesWithin, requireWithin } from '@wrenn/kit/validate';
+import {
+  requireBytesWithin,
+  requireEnv,
+  requireName,
+  requireSandboxId,
+  requireSnapshotId,
+  requireWithin,
+} from '@wrenn/kit/validate';
 import type { LogService } from '@wrenn/proto/wrenn/v1/log';
 import {
   type CreateVmRequest,
+  MemorySource,
   VmState as WireState,
   type VmRuntimeService,
 } from '@wrenn/proto/wrenn/vmruntime/v1/vmruntime';
 
+import type { MemorySource as DomainSource } from './domain/memory-source.ts';
+import type { Snapshots } from './domain/snapshot.ts';
+import type { Stage } from './domain/stage-timer.ts';
+import { takeSnapshot } from './domain/take-snapshot.ts';
 import type { VmSpec } from './domain/vm.ts';
 import type { VmTable, VmView } from './domain/vm-table.ts';
 
 const MiB = 1024 * 1024;
 const GiB = 1024 * MiB;
+const commitLimitMs = 600_000;
+const listLimitMs = 5000;
+const deleteLimitMs = 30_000;
 
-export function vmHandlers(vms: VmTable): RpcHandlers<typeof VmRuntimeService.method> {
+export function vmHandlers(vms: VmTable, snapshots: Snapshots): RpcHandlers<typeof VmRuntimeService.method> {
   return {
     async createVm(request, call) {
       const { vm, stages } = await vms.create(specOf(request), call);
-      const timings = stages.map(({ stage, startedAfterMs, durationMs }) => ({
-        stage,
-        startedAfter: durationOfMs(startedAfterMs),
-        duration: durationOfMs(durationMs),
-      }));
-      return { vm: wireVm(vm), timings };
+      return { vm: wireVm(vm), timings: wireTimings(stages) };
     },
     async destroyVm(request) {
       await vms.destroy(requireSandboxId(request.sandboxId));
@@ -32,6 +44,22 @@ export function vmHandlers(vms: VmTable): RpcHandlers<typeof VmRuntimeService.me
     },
     async listVms() {
       return { vms: vms.list().map(wireVm) };
+    },
+    async snapshotVm({ sandboxId, snapshotId, keepRunning, waitDurable }, call) {
+      const order = { snapshotId: requireSnapshotId(snapshotId), keepRunning };
+      const stages = await takeSnapshot(vms, snapshots, requireSandboxId(sandboxId), order, call);
+      const snapshot = await snapshots.get(order.snapshotId, waitDurable, within(call, commitLimitMs));
+      return { snapshot, timings: wireTimings(stages) };
+    },
+    async getSnapshot({ snapshotId, waitDurable }, call) {
+      return { snapshot: await snapshots.get(requireSnapshotId(snapshotId), waitDurable, within(call, commitLimitMs)) };
+    },
+    async listSnapshots(_request, call) {
+      return { snapshots: await snapshots.list(within(call, listLimitMs)) };
+    },
+    async deleteSnapshot({ snapshotId }, call) {
+      await snapshots.delete(requireSnapshotId(snapshotId), within(call, deleteLimitMs));
+      return {};
     },
   };
 }
@@ -47,31 +75,62 @@ export function logHandlers(vms: VmTable): RpcHandlers<typeof LogService.method>
 function specOf(request: CreateVmRequest): VmSpec {
   const sandboxId: SandboxId = requireSandboxId(request.sandboxId);
   requireEnv(request.env, 'env');
+  const template = requireName(request.template, 'template');
+  const guest = { sandboxId, template, env: request.env, defaultUser: request.defaultUser };
+  if (request.snapshotId !== '') return { ...guest, ...restoreOf(request) };
   return {
-    sandboxId,
-    template: requireName(request.template, 'template'),
+    ...guest,
+    kind: 'boot',
     image: requireName(request.image, 'image'),
     vcpuCount: requireWithin(request.vcpuCount, 'vcpu_count', 1, 32),
     memoryBytes: requireBytesWithin(request.memoryBytes, 'memory_bytes', 64 * MiB, 64 * GiB, 2 * MiB),
     diskBytes: requireBytesWithin(request.diskBytes, 'disk_bytes', MiB, 1024 * GiB, MiB),
-    env: request.env,
-    defaultUser: request.defaultUser,
   };
 }
+
+function restoreOf(request: CreateVmRequest) {
+  const { image, vcpuCount, memoryBytes, diskBytes } = request;
+  const given = Object.entries({ image, vcpu_count: vcpuCount, memory_bytes: memoryBytes, disk_bytes: diskBytes });
+  for (const [field, value] of given) if (value) throw invalidField(field, 'must be unset with snapshot_id');
+  const memorySource = sources[request.memorySource];
+  if (memorySource === undefined) throw invalidField('memory_source', 'must be a source this version knows');
+  return {
+    kind: 'restore' as const,
+    snapshotId: requireSnapshotId(request.snapshotId),
+    ...(memorySource !== 'cheapest' && { memorySource }),
+  };
+}
+
+const sources: Partial<Record<MemorySource, DomainSource | 'cheapest'>> = {
+  [MemorySource.UNSPECIFIED]: 'cheapest',
+  [MemorySource.MAP]: 'map',
+  [MemorySource.UFFD]: 'uffd',
+  [MemorySource.COPY]: 'copy',
+};
 
 const wireStates = {
   starting: WireState.STARTING,
   running: WireState.RUNNING,
+  freezing: WireState.FREEZING,
+  frozen: WireState.STOPPING,
   stopping: WireState.STOPPING,
   dead: WireState.DEAD,
 } as const;
+
+function wireTimings(stages: readonly Stage[]) {
+  return stages.map(({ stage, startedAfterMs, durationMs }) => ({
+    stage,
+    startedAfter: durationOfMs(startedAfterMs),
+    duration: durationOfMs(durationMs),
+  }));
+}
 
 function wireVm({ sandboxId, createdAt, state }: VmView) {
   return {
     sandboxId,
     state: wireStates[state.name],
     createdAt: timestampOf(createdAt),
-    ...(state.name === 'running' && { guestAddress: state.guestAddress }),
+    ...(state.name === 'running' && { guestAddress: state.facts.guestAddress }),
     ...(state.name === 'dead' && { deathReason: state.death.reason, deathMessage: state.death.message }),
   };
 }

@@ -1,9 +1,12 @@
 // Stand-ins for the world around a VM, to provoke faults that the real one does not give on demand.
+import { create } from '@bufbuild/protobuf';
 import type { OutboundCall } from '@wrenn/kit/deadlines';
 import { WrennError } from '@wrenn/kit/errors';
-import type { SandboxId } from '@wrenn/kit/ids';
+import type { SandboxId, SnapshotId } from '@wrenn/kit/ids';
+import { type Snapshot, SnapshotSchema } from '@wrenn/proto/wrenn/snapshotstore/v1/snapshotstore';
 
 import type {
+  CloseReason,
   Command,
   GuestAgent,
   PortChange,
@@ -12,6 +15,7 @@ import type {
   StartOptions,
 } from '../src/domain/guest-agent.ts';
 import type { GuestFiles } from '../src/domain/guest-files.ts';
+import type { OpenedSnapshot, Snapshots, StageRequest } from '../src/domain/snapshot.ts';
 import type { BulkServer, Death, Disks, Journal, Launch, Machine, Slots, VmRecord, Vmm } from '../src/domain/vm.ts';
 
 export class FakeSlots implements Slots {
@@ -56,7 +60,9 @@ export class FakeDisks implements Disks {
 }
 
 export class FakeMachine implements Machine {
-  readonly process = { pid: 4242, startTicks: 1 };
+  readonly processes = { vmm: { pid: 4242, startTicks: 1 }, memory: 'boot' as const };
+  freezeFailure: Error | undefined;
+  isStopped = false;
   readonly #ended = Promise.withResolvers<Death>();
   readonly ended = this.#ended.promise;
 
@@ -70,17 +76,30 @@ export class FakeMachine implements Machine {
     return Buffer.from('last words');
   }
 
+  async freeze(): Promise<void> {
+    this.isStopped = true;
+    if (this.freezeFailure) throw this.freezeFailure;
+  }
+
+  async goOn(): Promise<void> {
+    this.isStopped = false;
+  }
+
   die(death: Death): void {
     this.#ended.resolve(death);
   }
 }
 
 export class FakeVmm implements Vmm {
+  readonly facts = { vmm: 'qemu 1', accelerator: 'tcg', cpuModel: 'max', kernel: 'sha256:0' };
   readonly running = new Map<SandboxId, FakeMachine>();
+  readonly launches: Launch[] = [];
   startCount = 0;
   failure: Error | undefined;
 
-  async start({ sandboxId }: Launch): Promise<Machine> {
+  async start(launch: Launch): Promise<Machine> {
+    const { sandboxId } = launch;
+    this.launches.push(launch);
     this.startCount++;
     const machine = new FakeMachine();
     this.running.set(sandboxId, machine);
@@ -92,8 +111,56 @@ export class FakeVmm implements Vmm {
     return this.running.get(sandboxId);
   }
 
-  async release(sandboxId: SandboxId): Promise<void> {
+  async kill(sandboxId: SandboxId): Promise<void> {
     this.running.delete(sandboxId);
+  }
+
+  frozenDirectory(sandboxId: SandboxId): string {
+    return `/ram/${sandboxId}`;
+  }
+
+  release(sandboxId: SandboxId): Promise<void> {
+    return this.kill(sandboxId);
+  }
+}
+
+export class FakeSnapshots implements Snapshots {
+  readonly staged = new Map<SnapshotId, StageRequest>();
+  readonly #disks: FakeDisks;
+  readonly failures: Error[] = []; // Of the next calls to stage, in order.
+
+  constructor(disks: FakeDisks) {
+    this.#disks = disks;
+  }
+
+  async stage(request: StageRequest): Promise<Snapshot> {
+    const failure = this.failures.shift();
+    if (failure) throw failure;
+    this.staged.set(request.snapshotId, request);
+    return this.get(request.snapshotId);
+  }
+
+  async open(snapshotId: SnapshotId, diskId: SandboxId): Promise<OpenedSnapshot> {
+    const request = this.staged.get(snapshotId);
+    if (!request) throw new WrennError('SNAPSHOT_NOT_FOUND', 'none');
+    this.#disks.made.add(diskId);
+    const paths = { headerPath: '/header', vmstatePath: '/vmstate', workingSetPath: '', diskPath: '/disk' };
+    const sizes = { runCount: 1, workingSetPages: 0, changedBytes: 0 };
+    return { machine: request.machine, memoryFiles: [], ...sizes, ...paths };
+  }
+
+  async get(snapshotId: SnapshotId): Promise<Snapshot> {
+    const request = this.staged.get(snapshotId);
+    if (!request) throw new WrennError('SNAPSHOT_NOT_FOUND', 'none');
+    return create(SnapshotSchema, { id: snapshotId, sandboxId: request.sandboxId });
+  }
+
+  async list(): Promise<Snapshot[]> {
+    return Promise.all([...this.staged.keys()].map((id) => this.get(id)));
+  }
+
+  async delete(snapshotId: SnapshotId): Promise<void> {
+    this.staged.delete(snapshotId);
   }
 }
 
@@ -132,8 +199,11 @@ export class FakeAgent implements GuestAgent {
   isDeafToSignals = false;
   isListening = true;
   initFailure: Error | undefined;
+  quiesceFailure: Error | undefined;
+  isQuiet = false;
   inputFailure: Error | undefined;
   isClosed = false;
+  closedFor: CloseReason | undefined;
   readonly input: string[] = [];
   readonly signals: number[] = [];
   readonly connectedAfter: (bigint | undefined)[] = [];
@@ -148,6 +218,12 @@ export class FakeAgent implements GuestAgent {
 
   async init(): Promise<void> {
     if (this.initFailure) throw this.initFailure;
+    this.isQuiet = false;
+  }
+
+  async quiesce(): Promise<void> {
+    if (this.quiesceFailure) throw this.quiesceFailure;
+    this.isQuiet = true;
   }
 
   start(_command: Command, _options: StartOptions, signal: AbortSignal): AsyncIterable<ProcessEvent> {
@@ -200,8 +276,9 @@ export class FakeAgent implements GuestAgent {
     return this.isHealthy;
   }
 
-  close(): void {
+  close(why: CloseReason): void {
     this.isClosed = true;
+    this.closedFor = why;
   }
 }
 

@@ -6,6 +6,7 @@ import { type Reason, WrennError } from '@wrenn/kit/errors';
 import { type LaneName, Lanes, type RpcClient } from '@wrenn/kit/lanes';
 import { Metadata } from 'nice-grpc-common';
 
+import type { CloseReason } from '../domain/guest-agent.ts';
 import { agentReasons } from './agent-reasons.ts';
 import { GuestSockets } from './guest-sockets.ts';
 
@@ -18,12 +19,18 @@ const reasonsHere: Partial<Record<Reason, Reason>> = {
   INTERNAL: 'AGENT_MISBEHAVED',
 };
 
+const closeMessages = {
+  VMM_DIED: 'the sandbox ended during the call',
+  SANDBOX_PAUSED: 'the sandbox was paused during the call; its processes go on when it is resumed',
+} as const;
+
 export class AgentConnection {
   readonly address: string;
   readonly accessToken: string; // Empty: the guest has none.
   readonly #lanes: Lanes;
   #sockets: GuestSockets | undefined; // Of the lanes; exchanges over HTTP cut their own.
   readonly #gone = new AbortController();
+  #why: CloseReason = 'VMM_DIED';
 
   constructor(address: string, accessToken: string) {
     this.address = address;
@@ -79,12 +86,13 @@ export class AgentConnection {
 
   translated(error: unknown): unknown {
     if (!(error instanceof WrennError)) return error;
-    if (this.gone.aborted) return new WrennError('VMM_DIED', 'the sandbox ended during the call', { cause: error });
+    if (this.gone.aborted) return new WrennError(this.#why, closeMessages[this.#why], { cause: error });
     const reason = reasonsHere[error.reason] ?? error.reason;
     return new WrennError(reason, printable(error.message), { cause: error, meta: error.meta });
   }
 
-  close(): void {
+  close(why: CloseReason = 'VMM_DIED'): void {
+    this.#why = why;
     this.#gone.abort();
     this.#lanes.close();
     this.#sockets?.close();

@@ -12,6 +12,7 @@ import { AgentService, type WatchPortsResponse } from '@wrenn/proto/wrenn/agent/
 
 import type { AgentDialer } from '../domain/vm.ts';
 import type {
+  CloseReason,
   Command,
   GuestAgent,
   GuestIdentity,
@@ -65,6 +66,11 @@ class GrpcGuestAgent implements GuestAgent {
     };
     const service = this.#connection.client('control', AgentService);
     await this.#connection.asked(() => service.init(request, this.#connection.as('', call)));
+  }
+
+  async quiesce(call: OutboundCall): Promise<void> {
+    const service = this.#connection.client('control', AgentService);
+    await this.#connection.asked(() => service.quiesce({}, this.#connection.as('', call)));
   }
 
   start(command: Command, options: StartOptions, signal: AbortSignal): AsyncIterable<ProcessEvent> {
@@ -132,8 +138,8 @@ class GrpcGuestAgent implements GuestAgent {
     }
   }
 
-  close(): void {
-    this.#connection.close();
+  close(why: CloseReason): void {
+    this.#connection.close(why);
   }
 }
 

@@ -15,7 +15,7 @@ const launch = { sandboxId: newSandboxId(), vcpuCount: 2, memoryBytes: 256 * 2 *
 
 test('a path with a comma cannot smuggle an option in', () => {
   const args = machineArgs(platform, launch, { ram: '/ram,share=off', qmp: '/q,server=off' });
-  expect(args).toContain('driver=file,node-name=root-file,filename=/d,,isk');
+  expect(args).toContain('driver=file,node-name=root-file,filename=/d,,isk,cache.no-flush=on');
   expect(args).toContain('memory-backend-file,id=ram,size=268435456,mem-path=/ram,,share=off,share=on');
   expect(args).toContain('unix:/q,,server=off,server=on,wait=off');
 });

@@ -21,20 +21,29 @@ export function vmName(sandboxId: string): string {
   return `wrenn-${sandboxId}`;
 }
 
-export function machineArgs(platform: QemuPlatform, launch: Launch, paths: { ram: string; qmp: string }): string[] {
+// What the machine starts with: a kernel, or the device state that a descriptor holds.
+export type MachineStart = { readonly kind: 'boot' } | { readonly kind: 'restore'; readonly vmstateFd: number };
+
+export function machineArgs(
+  platform: QemuPlatform,
+  launch: Launch,
+  paths: { ram: string; qmp: string },
+  start: MachineStart = { kind: 'boot' },
+): string[] {
   const { slot } = launch;
   return [
     ...['-name', vmName(launch.sandboxId)],
-    ...['-M', 'microvm,memory-backend=ram', ...acceleratorArgs(platform.accelerator)],
+    ...['-M', 'microvm,memory-backend=ram,suppress-vmdesc=on', ...acceleratorArgs(platform.accelerator)],
     ...['-smp', String(launch.vcpuCount), '-m', `${launch.memoryBytes / 1048576}M`],
     ...['-object', `memory-backend-file,id=ram,size=${launch.memoryBytes},mem-path=${quoted(paths.ram)},share=on`],
     ...bareArgs,
     ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
     // A guest that resets or powers off stays for its console to be read, until it is destroyed.
     ...['-action', 'reboot=shutdown,shutdown=pause'],
-    ...kernelArgs(platform, ''),
+    ...['-global', 'migration.send-configuration=off'],
+    ...(start.kind === 'boot' ? kernelArgs(platform, '') : ['-S', '-incoming', `fd:${start.vmstateFd}`]),
     ...['-chardev', `ringbuf,id=console,size=${consoleBytes}`, '-serial', 'chardev:console'],
-    ...['-blockdev', `driver=file,node-name=root-file,filename=${quoted(launch.diskPath)}`],
+    ...['-blockdev', `driver=file,node-name=root-file,filename=${quoted(launch.diskPath)},cache.no-flush=on`],
     ...['-blockdev', 'driver=qcow2,node-name=root,file=root-file,discard=unmap'],
     ...['-device', 'virtio-blk-device,drive=root'],
     ...['-netdev', `tap,id=net,ifname=${slot.tap},script=no,downscript=no`],

@@ -1,36 +1,34 @@
 // The QEMU driver. Each VM's QEMU runs as a uid of its own without privileges, in its slot's network
 // namespace, under seccomp and in a cgroup; it outlives this service, which may adopt it again.
-import { spawn } from 'node:child_process';
-import { chown, mkdir, open, readFile, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chown, mkdir, readFile, rm } from 'node:fs/promises';
 
 import { WrennError, messageOf } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { SandboxId } from '@wrenn/kit/ids';
-import {
-  type ProcessIdentity,
-  hasEndedWithin,
-  identifyProcess,
-  isRunning,
-  signalProcess,
-} from '@wrenn/kit/process-identity';
+import { hasEndedWithin, isRunning, signalProcess } from '@wrenn/kit/process-identity';
 
-import type { Launch, Machine, Vmm } from '../domain/vm.ts';
+import type { Launch, Machine, MachineProcesses, Vmm } from '../domain/vm.ts';
 import type { Cgroups, Limits } from './cgroups.ts';
-import { type QemuPlatform, machineArgs, qemuProgram, vmName } from './qemu-args.ts';
-import { connectMachine } from './qemu-machine.ts';
-import { unprivileged } from './unprivileged.ts';
+import type { Pager } from './pager.ts';
+import { type QemuPlatform, vmName } from './qemu-args.ts';
+import { type QemuMachine, connectMachine } from './qemu-machine.ts';
+import { spawnQemu } from './qemu-process.ts';
+import { vmPaths } from './vm-paths.ts';
 import { processesNamed } from './vmm-processes.ts';
 
 export interface QemuOptions {
+  readonly facts: Vmm['facts'];
   readonly platform: QemuPlatform;
-  readonly vmsDir: string; // One directory a VM, shared with the journal.
+  readonly shim: string;
+  readonly pager: Pager;
+  readonly vmsDir: string;
   readonly ramDir: string;
   readonly cgroups: Cgroups;
 }
 
 const MiB = 1024 * 1024;
 const connectLimitMs = 10_000;
+const loadLimitMs = 30_000;
 const killLimitMs = 10_000;
 const privateMode = 0o700;
 
@@ -41,10 +39,14 @@ export class Qemu implements Vmm {
     this.#options = options;
   }
 
+  get facts(): Vmm['facts'] {
+    return this.#options.facts;
+  }
+
   async start(launch: Launch, signal: AbortSignal): Promise<Machine> {
     const { sandboxId, slot } = launch;
     const paths = this.#paths(sandboxId);
-    for (const dir of [paths.jail, paths.ramDir]) {
+    for (const dir of [paths.jail, paths.frozen]) {
       await mkdir(dir, { recursive: true, mode: privateMode });
       await chown(dir, slot.vmmUid, slot.vmmUid);
     }
@@ -52,77 +54,91 @@ export class Qemu implements Vmm {
     await failpoint('vm.spawn.jailed');
     this.#options.cgroups.create(vmName(sandboxId), limitsOf(launch));
     await failpoint('vm.spawn.before');
-    const process = await this.#spawn(launch, paths);
+    const processes = await this.#spawn(launch);
     await failpoint('vm.spawn.after');
     try {
       const limited = AbortSignal.any([signal, AbortSignal.timeout(connectLimitMs)]);
-      return await connectMachine(process, paths.qmp, limited);
+      const machine = await connectMachine({ processes, paths, pager: this.#options.pager }, limited);
+      if (launch.restore) await this.#awaitRestored(machine, sandboxId, signal);
+      return machine;
     } catch (error) {
       signal.throwIfAborted();
+      if (error instanceof WrennError) throw error;
       const said = (await readFile(paths.log, 'utf8')).trim().slice(-500);
       throw new WrennError('VMM_START_FAILED', `QEMU did not start: ${said || messageOf(error)}`, { cause: error });
     }
   }
 
-  async adopt(sandboxId: SandboxId, process: ProcessIdentity): Promise<Machine | undefined> {
-    if (!isRunning(process)) return undefined;
+  async adopt(sandboxId: SandboxId, processes: MachineProcesses): Promise<Machine | undefined> {
+    if (!isRunning(processes.vmm)) return undefined;
     const limit = AbortSignal.timeout(connectLimitMs);
+    const paths = this.#paths(sandboxId);
     try {
-      return await connectMachine(process, this.#paths(sandboxId).qmp, limit);
+      const machine = await connectMachine({ processes, paths, pager: this.#options.pager }, limit);
+      await machine.noticeShutdown();
+      return machine;
     } catch (error) {
       // One that stands still must not keep this service from starting for ever: it is as good as gone.
-      if (limit.aborted || !isRunning(process)) return undefined;
+      if (limit.aborted || !isRunning(processes.vmm)) return undefined;
       throw error;
     }
   }
 
-  async release(sandboxId: SandboxId): Promise<void> {
-    const name = vmName(sandboxId);
-    for (const process of processesNamed(name)) {
+  async kill(sandboxId: SandboxId): Promise<void> {
+    for (const process of processesNamed(vmName(sandboxId))) {
       signalProcess(process, 'SIGKILL');
       if (!(await hasEndedWithin(process, killLimitMs))) throw new Error(`QEMU ${process.pid} does not end`);
     }
-    await failpoint('vm.release.killed');
-    const paths = this.#paths(sandboxId);
-    await rm(paths.ramDir, { recursive: true, force: true });
-    await rm(paths.jail, { recursive: true, force: true });
-    await failpoint('vm.release.removed');
-    await this.#options.cgroups.remove(name);
-  }
-
-  async #spawn(launch: Launch, paths: Paths): Promise<ProcessIdentity> {
-    const args = machineArgs(this.#options.platform, launch, paths);
-    const [program, ...rest] = [
-      ...['ip', 'netns', 'exec', launch.slot.namespace],
-      ...unprivileged(launch.slot.vmmUid),
-      ...[qemuProgram, ...args],
-    ] as [string, ...string[]];
-    const log = await open(paths.log, 'w', 0o600);
-    try {
-      // Each program of the chain executes the next in place: the child's pid is QEMU's.
-      const child = spawn(program, rest, { detached: true, cwd: '/', stdio: ['ignore', log.fd, log.fd], env: {} });
-      await new Promise<void>((resolve, reject) => child.once('spawn', resolve).once('error', reject));
-      this.#options.cgroups.enter(vmName(launch.sandboxId), child.pid!);
-      child.unref();
-      const process = identifyProcess(child.pid!);
-      if (!process) throw new Error('it ended at once');
-      return process;
-    } catch (error) {
-      throw new WrennError('VMM_START_FAILED', `QEMU did not start: ${messageOf(error)}`, { cause: error });
-    } finally {
-      await log.close();
+    // A pager ends by itself when its VM does, after it has written down which pages were touched.
+    const { pagerSocket } = this.#paths(sandboxId);
+    for (const process of processesNamed(pagerSocket, '--listen')) {
+      if (await hasEndedWithin(process, killLimitMs)) continue;
+      signalProcess(process, 'SIGKILL');
+      if (!(await hasEndedWithin(process, killLimitMs))) throw new Error(`pager ${process.pid} does not end`);
     }
   }
 
+  frozenDirectory(sandboxId: SandboxId): string {
+    return this.#paths(sandboxId).frozen;
+  }
+
+  async release(sandboxId: SandboxId): Promise<void> {
+    await this.kill(sandboxId);
+    await failpoint('vm.release.killed');
+    const paths = this.#paths(sandboxId);
+    await rm(paths.frozen, { recursive: true, force: true });
+    await rm(paths.jail, { recursive: true, force: true });
+    await failpoint('vm.release.removed');
+    await this.#options.cgroups.remove(vmName(sandboxId));
+  }
+
+  async #spawn(launch: Launch): Promise<MachineProcesses> {
+    const { platform, shim, pager, cgroups } = this.#options;
+    const { sandboxId, slot, restore } = launch;
+    const paths = this.#paths(sandboxId);
+    const enterCgroup = (pid: number) => cgroups.enter(vmName(sandboxId), pid);
+    const spawning = { platform, shim, launch, paths, enterCgroup };
+    if (!restore) return { vmm: await spawnQemu(spawning), memory: 'boot' };
+    const { snapshot, memorySource: memory } = restore;
+    if (memory === 'map') return { vmm: await spawnQemu(spawning), memory };
+    const isEager = memory === 'copy';
+    const served = await pager.start({ paths, uid: slot.vmmUid, snapshot, isEager, enterCgroup });
+    return { vmm: await spawnQemu(spawning), memory, pager: served };
+  }
+
+  async #awaitRestored(machine: QemuMachine, sandboxId: SandboxId, signal: AbortSignal): Promise<void> {
+    const limited = AbortSignal.any([signal, AbortSignal.timeout(loadLimitMs)]);
+    const { pager } = machine.processes;
+    await Promise.all([
+      machine.awaitLoaded(limited),
+      pager && this.#options.pager.awaitPrefetched(pager, this.#paths(sandboxId)),
+    ]);
+  }
+
   #paths(sandboxId: SandboxId) {
-    const dir = join(this.#options.vmsDir, sandboxId);
-    const jail = join(dir, 'jail');
-    const ramDir = join(this.#options.ramDir, sandboxId);
-    return { jail, ramDir, ram: join(ramDir, 'ram'), qmp: join(jail, 'qmp.sock'), log: join(dir, 'vmm.log') };
+    return vmPaths(this.#options, sandboxId);
   }
 }
-
-type Paths = { jail: string; ramDir: string; ram: string; qmp: string; log: string };
 
 // The guest's memory, and what QEMU itself takes: 256 MiB of translated code at most, and the rest.
 function limitsOf(launch: Launch): Limits {

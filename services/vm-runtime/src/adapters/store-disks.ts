@@ -4,7 +4,7 @@ import { type SandboxId, isSandboxId } from '@wrenn/kit/ids';
 import type { Lanes, RpcClient } from '@wrenn/kit/lanes';
 import { SnapshotStoreService } from '@wrenn/proto/wrenn/snapshotstore/v1/snapshotstore';
 
-import type { Disks, VmSpec } from '../domain/vm.ts';
+import type { Disks, BootSpec } from '../domain/vm.ts';
 
 const deleteLimitMs = 30_000;
 const listLimitMs = 5000;
@@ -16,7 +16,7 @@ export class StoreDisks implements Disks {
     this.#store = lanes.client('control', SnapshotStoreService);
   }
 
-  async create({ sandboxId, image, diskBytes }: VmSpec, call: OutboundCall): Promise<{ path: string }> {
+  async create({ sandboxId, image, diskBytes }: BootSpec, call: OutboundCall): Promise<{ path: string }> {
     const request = { diskId: sandboxId, image, virtualBytes: BigInt(diskBytes) };
     const { disk } = await this.#store.createDisk(request, call);
     if (!disk) throw new WrennError('INTERNAL', 'the snapshot store made no disk');

@@ -7,24 +7,35 @@ import { z } from 'zod';
 
 import { writeDurably } from '@wrenn/kit/durable-file';
 import { failpoint } from '@wrenn/kit/failpoint';
-import { type SandboxId, isSandboxId } from '@wrenn/kit/ids';
+import { type SandboxId, type SnapshotId, isSandboxId, isSnapshotId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 
+import { memorySources } from '../domain/memory-source.ts';
 import type { Journal, VmRecord } from '../domain/vm.ts';
 
-const common = {
-  sandboxId: z.custom<SandboxId>((id) => typeof id === 'string' && isSandboxId(id)),
-  createdAtMs: z.number(),
-};
+const sandboxId = z.custom<SandboxId>((id) => typeof id === 'string' && isSandboxId(id));
+const snapshotId = z.custom<SnapshotId>((id) => typeof id === 'string' && isSnapshotId(id));
+const process = z.object({ pid: z.number().int(), startTicks: z.number() });
+const common = { sandboxId, createdAtMs: z.number() };
+const facts = z.object({
+  guest: z.object({
+    sandboxId,
+    template: z.string(),
+    env: z.record(z.string(), z.string()),
+    defaultUser: z.string(),
+  }),
+  vcpuCount: z.number().int(),
+  memoryBytes: z.number().int(),
+  snapshotId: snapshotId.optional(),
+  guestAddress: z.ipv4(),
+  accessToken: z.string(),
+  processes: z.object({ vmm: process, memory: z.enum(['boot', ...memorySources]), pager: process.optional() }),
+});
 const recordShape = z.discriminatedUnion('phase', [
   z.object({ ...common, phase: z.literal('starting') }),
-  z.object({
-    ...common,
-    phase: z.literal('running'),
-    guestAddress: z.ipv4(),
-    vmm: z.object({ pid: z.number().int(), startTicks: z.number() }),
-    accessToken: z.string().default(''), // Records of before it was kept have none.
-  }),
+  z.object({ ...common, phase: z.literal('running'), facts }),
+  z.object({ ...common, phase: z.literal('freezing'), facts }),
+  z.object({ ...common, phase: z.literal('frozen'), facts, order: z.object({ snapshotId, keepRunning: z.boolean() }) }),
 ]);
 
 export class VmJournal implements Journal {
@@ -58,7 +69,8 @@ export class VmJournal implements Journal {
 
   async #read(sandboxId: SandboxId): Promise<VmRecord> {
     try {
-      return recordShape.parse(JSON.parse(await readFile(join(this.#dir, sandboxId, 'vm.json'), 'utf8')));
+      const text = await readFile(join(this.#dir, sandboxId, 'vm.json'), 'utf8');
+      return recordShape.parse(JSON.parse(text)) as VmRecord;
     } catch (error) {
       this.#log.warn({ err: error, sandbox: sandboxId }, 'unreadable vm record');
       return { sandboxId, createdAtMs: 0, phase: 'starting' };

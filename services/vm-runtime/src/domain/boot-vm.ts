@@ -1,20 +1,33 @@
-// Makes one VM: journal, network and disk side by side, VMM, agent. Each resource's release is pushed
-// before it is asked for, since a call that fails may still have been carried out.
+// Makes one VM: journal, network and disk side by side, VMM, agent. It boots, or goes on where a snapshot was
+// taken. Each resource's release is pushed before it is asked for, since a call that fails may still have been
+// carried out.
 import { type CallDeadline, within } from '@wrenn/kit/deadlines';
 import { WrennError, hasReason } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { UndoStack } from '@wrenn/kit/undo-stack';
 
+import type { GuestAgent } from './guest-agent.ts';
+import { cheapestSource } from './memory-source.ts';
+import { type Snapshots, requireCompatible } from './snapshot.ts';
 import type { StageTimer } from './stage-timer.ts';
-import type { AgentDialer, Disks, Journal, Launch, Machine, RunningVm, Slots, VmSpec, Vmm } from './vm.ts';
+import type { AgentDialer, Disks, Journal, Launch, Machine, RunningVm, Slot, Slots, VmSpec, Vmm } from './vm.ts';
 
 export interface BootParts {
   readonly slots: Slots;
   readonly disks: Disks;
+  readonly snapshots: Snapshots;
   readonly vmm: Vmm;
   readonly agents: AgentDialer;
   readonly journal: Journal;
   readonly newAccessToken: () => string;
+}
+
+// A call of its own, to carry the rest.
+interface Boot {
+  readonly parts: BootParts;
+  readonly spec: VmSpec;
+  readonly caller: CallDeadline;
+  readonly timer: StageTimer;
 }
 
 const acquireLimitMs = 30_000;
@@ -30,48 +43,82 @@ export async function bootVm(
   timer: StageTimer,
 ): Promise<RunningVm> {
   const { sandboxId } = spec;
+  const boot: Boot = { parts, spec, caller, timer };
   undo.push(() => parts.journal.remove(sandboxId));
   await parts.journal.write({ sandboxId, createdAtMs, phase: 'starting' });
   await failpoint('vm.create.journalled');
 
   undo.push(() => parts.slots.release(sandboxId));
   undo.push(() => parts.disks.delete(sandboxId));
-  const [slot, disk] = await both(
+  const [slot, launch] = await both(
     timer.time('network', async () => {
       const leased = await parts.slots.lease(sandboxId, within(caller, acquireLimitMs));
       await failpoint('vm.create.leased');
       return leased;
     }),
     timer.time('disk', async () => {
-      const made = await parts.disks.create(spec, within(caller, acquireLimitMs));
+      const made = await acquireDisk(boot);
       await failpoint('vm.create.disk-made');
       return made;
     }),
   );
   await failpoint('vm.create.acquired');
 
+  const { machine, agent, accessToken } = await startGuest(boot, { ...launch, slot }, slot, undo);
+  await failpoint('vm.create.initialised');
+  const { template, env, defaultUser } = spec;
+  const facts = {
+    guest: { sandboxId, template, env, defaultUser },
+    vcpuCount: launch.vcpuCount,
+    memoryBytes: launch.memoryBytes,
+    ...(spec.kind === 'restore' && { snapshotId: spec.snapshotId }),
+    guestAddress: slot.guestAddress,
+    accessToken,
+    processes: machine.processes,
+  };
+  await parts.journal.write({ sandboxId, createdAtMs, phase: 'running', facts });
+  await failpoint('vm.create.done');
+  return { machine, agent, facts };
+}
+
+type Acquired = Omit<Launch, 'slot'>;
+
+async function acquireDisk({ parts, spec, caller }: Boot): Promise<Acquired> {
+  const { sandboxId } = spec;
+  const call = within(caller, acquireLimitMs);
+  if (spec.kind === 'boot') {
+    const { vcpuCount, memoryBytes } = spec;
+    return { sandboxId, vcpuCount, memoryBytes, diskPath: (await parts.disks.create(spec, call)).path };
+  }
+  const snapshot = await parts.snapshots.open(spec.snapshotId, sandboxId, call);
+  requireCompatible(snapshot.machine, parts.vmm.facts);
+  const { vcpuCount, memoryBytes } = snapshot.machine;
+  const memorySource = spec.memorySource ?? cheapestSource(snapshot);
+  return { sandboxId, vcpuCount, memoryBytes, diskPath: snapshot.diskPath, restore: { snapshot, memorySource } };
+}
+
+async function startGuest(
+  { parts, spec, caller, timer }: Boot,
+  launch: Launch,
+  slot: Slot,
+  undo: UndoStack,
+): Promise<{ machine: Machine; agent: GuestAgent; accessToken: string }> {
+  const { sandboxId } = spec;
   const accessToken = parts.newAccessToken();
   const agent = parts.agents.dial(slot.guestAddress, accessToken);
-  undo.push(() => agent.close());
+  undo.push(() => agent.close('VMM_DIED'));
   undo.push(() => parts.vmm.release(sandboxId));
-  const { vcpuCount, memoryBytes } = spec;
-  const launch: Launch = { sandboxId, vcpuCount, memoryBytes, slot, diskPath: disk.path };
   const start = async () => {
     const machine = await timer.time('vmm', () => parts.vmm.start(launch, caller.signal));
     await failpoint('vm.create.started');
+    if (launch.restore) await timer.time('go on', () => machine.goOn());
     await timer.time('boot', () => awaitAgent(machine, (signal) => agent.awaitListening(signal), caller));
     return machine;
   };
   const machine = await withOneRetry(start, () => parts.vmm.release(sandboxId));
   await failpoint('vm.create.booted');
-
   await timer.time('init', () => agent.init(spec, within(caller, initLimitMs)));
-  await failpoint('vm.create.initialised');
-  const { guestAddress } = slot;
-  const known = { guestAddress, accessToken };
-  await parts.journal.write({ sandboxId, createdAtMs, phase: 'running', vmm: machine.process, ...known });
-  await failpoint('vm.create.done');
-  return { machine, agent, ...known };
+  return { machine, agent, accessToken };
 }
 
 // Both results, or the first failure once both have come to an end: nothing goes on behind an undo.
@@ -103,10 +150,10 @@ async function awaitAgent(
   const signal = AbortSignal.any([over.signal, caller.signal]);
   try {
     const death = await Promise.race([awaitListening(signal), machine.ended]);
-    if (death) throw new WrennError('VMM_START_FAILED', `the guest stopped while it booted: ${death.message}`);
+    if (death) throw new WrennError('VMM_START_FAILED', `the guest stopped while it started: ${death.message}`);
   } catch (error) {
     if (caller.signal.aborted)
-      throw new WrennError('CANCELLED', 'the caller left while the guest booted', { cause: error });
+      throw new WrennError('CANCELLED', 'the caller left while the guest started', { cause: error });
     if (!over.signal.aborted) throw error;
     const console = Buffer.from(await machine.readConsole())
       .toString('latin1')

@@ -42,12 +42,16 @@ export interface StartOptions {
   readonly hasStdin: boolean;
 }
 
+export type CloseReason = 'VMM_DIED' | 'SANDBOX_PAUSED';
+
 // Every method needs a deadline or a signal; streams end with their signal. Errors: AGENT_UNREACHABLE,
 // AGENT_MISBEHAVED and those that wrenn.v1.ProcessService documents.
 export interface GuestAgent {
   // Resolves once the agent accepts connections; polls until the signal aborts.
   awaitListening(signal: AbortSignal): Promise<void>;
   init(identity: GuestIdentity, call: OutboundCall): Promise<void>;
+  // Every process of the guest stands still when it resolves, until the next init.
+  quiesce(call: OutboundCall): Promise<void>;
   // `started` first, `exited` last. Leaving the stream leaves the process running.
   start(command: Command, options: StartOptions, signal: AbortSignal): AsyncIterable<ProcessEvent>;
   // Replays what came behind `afterSequence` first; undefined: from now on.
@@ -61,5 +65,6 @@ export interface GuestAgent {
   watchPorts(signal: AbortSignal): AsyncIterable<PortChange>;
   // Whether it gives any sign of life; never rejects.
   isAnswering(limitMs: number): Promise<boolean>;
-  close(): void;
+  // What still runs fails with the reason.
+  close(why: CloseReason): void;
 }

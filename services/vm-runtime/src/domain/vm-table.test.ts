@@ -1,18 +1,35 @@
 import { systemClock } from '@wrenn/kit/clock';
 import { WrennError } from '@wrenn/kit/errors';
-import { newSandboxId } from '@wrenn/kit/ids';
+import { type SandboxId, newSandboxId, newSnapshotId } from '@wrenn/kit/ids';
 import { openLog } from '@wrenn/kit/log';
 import { beforeEach, expect, test, vi } from 'vitest';
 
-import { FakeAgent, FakeBulk, FakeDisks, FakeJournal, FakeSlots, FakeVmm } from '../../test/fakes.ts';
-import type { VmSpec } from './vm.ts';
+import {
+  FakeAgent,
+  FakeBulk,
+  FakeDisks,
+  FakeJournal,
+  type FakeMachine,
+  FakeSlots,
+  FakeSnapshots,
+  FakeVmm,
+} from '../../test/fakes.ts';
+import type { BootSpec } from './vm.ts';
 import { VmTable } from './vm-table.ts';
 
 const caller = { signal: new AbortController().signal, deadlineAtMs: Infinity };
 
-function spec(): VmSpec {
+function spec(): BootSpec {
   const sizes = { vcpuCount: 1, memoryBytes: 2 ** 28, diskBytes: 2 ** 30 };
-  return { sandboxId: newSandboxId(), template: 'minimal', image: 'minimal', ...sizes, env: {}, defaultUser: '' };
+  return {
+    kind: 'boot',
+    sandboxId: newSandboxId(),
+    template: 'minimal',
+    image: 'minimal',
+    ...sizes,
+    env: {},
+    defaultUser: '',
+  };
 }
 
 let slots: FakeSlots;
@@ -21,12 +38,14 @@ let vmm: FakeVmm;
 let journal: FakeJournal;
 let agent: FakeAgent;
 let bulk: FakeBulk;
+let snapshots: FakeSnapshots;
 const token = 'a'.repeat(64);
 
 const table = () =>
   new VmTable({
     slots,
     disks,
+    snapshots,
     vmm,
     journal,
     agents: { dial: () => agent },
@@ -46,6 +65,7 @@ beforeEach(() => {
   journal = new FakeJournal();
   agent = new FakeAgent();
   bulk = new FakeBulk();
+  snapshots = new FakeSnapshots(disks);
 });
 
 test('makes a VM, tells its stages and lists it as running', async () => {
@@ -61,7 +81,7 @@ test('refuses a second VM for one sandbox and leaves the first alone', async () 
   const wanted = spec();
   await vms.create(wanted, caller);
   await expect(vms.create(wanted, caller)).rejects.toMatchObject({ reason: 'VM_EXISTS' });
-  expect(vms.running(wanted.sandboxId).guestAddress).toBe('10.11.0.1');
+  expect(vms.running(wanted.sandboxId).facts.guestAddress).toBe('10.11.0.1');
 });
 
 const failure = new WrennError('NO_SLOT_LEFT', 'none');
@@ -183,9 +203,10 @@ test('an adopted VM keeps its access token', async () => {
   const wanted = spec();
   await table().create(wanted, caller);
   bulk = new FakeBulk();
+  snapshots = new FakeSnapshots(disks);
   const after = table();
   await after.adopt();
-  expect(after.running(wanted.sandboxId).accessToken).toBe(token);
+  expect(after.running(wanted.sandboxId).facts.accessToken).toBe(token);
   expect(bulk.guests.size).toBe(1);
 });
 
@@ -204,4 +225,133 @@ test('a new life adopts running VMs and releases half-made ones and strays', asy
     [survivor.sandboxId, 'running'],
   ]);
   expect(held()).toEqual([1, 1, 1, 1]);
+});
+
+const orderOf = (keepRunning: boolean) => ({ snapshotId: newSnapshotId(), keepRunning });
+const machineOf = (sandboxId: SandboxId) => vmm.running.get(sandboxId)!;
+
+test('a paused VM is gone from the host, and its snapshot has what it was made of', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const order = orderOf(false);
+  const stages = await vms.snapshot(wanted.sandboxId, order, caller);
+  expect(stages.map(({ stage }) => stage)).toEqual(['quiesce', 'kill', 'stage']);
+  expect(agent.isQuiet).toBe(true);
+  expect(agent.closedFor).toBe('SANDBOX_PAUSED');
+  expect(vms.list()).toEqual([]);
+  await vi.waitFor(() => expect(held()).toEqual([0, 0, 0, 0]));
+  expect(() => vms.running(wanted.sandboxId)).toThrow('no VM');
+  expect(snapshots.staged.get(order.snapshotId)).toMatchObject({
+    parentId: undefined,
+    machine: { ...vmm.facts, vcpuCount: 1, memoryBytes: 2 ** 28 },
+  });
+});
+
+test('a snapshot that keeps its VM running restores it from itself, in its own slot', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const order = orderOf(true);
+  await vms.snapshot(wanted.sandboxId, order, caller);
+  expect(vms.running(wanted.sandboxId).facts).toMatchObject({ snapshotId: order.snapshotId });
+  expect(agent.isQuiet).toBe(false);
+  expect(held()).toEqual([1, 1, 1, 1]);
+  const next = orderOf(false);
+  await vms.snapshot(wanted.sandboxId, next, caller);
+  expect(snapshots.staged.get(next.snapshotId)?.parentId).toBe(order.snapshotId);
+});
+
+test.each([
+  ['the guest does not stand still', () => (agent.quiesceFailure = failure)],
+  ['the VMM does not save', (machine: FakeMachine) => (machine.freezeFailure = failure)],
+])('when %s the VM runs on as before', async (_what, breakIt) => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const machine = machineOf(wanted.sandboxId);
+  breakIt(machine);
+  await expect(vms.snapshot(wanted.sandboxId, orderOf(false), caller)).rejects.toBe(failure);
+  expect(vms.running(wanted.sandboxId).machine).toBe(machine);
+  expect([machine.isStopped, agent.isQuiet, agent.isClosed]).toEqual([false, false, false]);
+  expect([...journal.records.values()].map(({ phase }) => phase)).toEqual(['running']);
+  expect(snapshots.staged.size).toBe(0);
+});
+
+test('a store that is away is waited for: a frozen VM is never given up for it', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  snapshots.failures.push(new WrennError('SERVICE_UNAVAILABLE', 'down'), new WrennError('DEADLINE_EXCEEDED', 'slow'));
+  const order = orderOf(false);
+  await vms.snapshot(wanted.sandboxId, order, caller);
+  expect(snapshots.staged.has(order.snapshotId)).toBe(true);
+});
+
+test('calls on a VM that is being frozen are told so, and a second freeze is refused', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const frozen = vms.snapshot(wanted.sandboxId, orderOf(false), caller);
+  expect(() => vms.running(wanted.sandboxId)).toThrow(expect.objectContaining({ reason: 'SANDBOX_PAUSED' }));
+  const second = vms.snapshot(wanted.sandboxId, orderOf(false), caller);
+  await expect(second).rejects.toMatchObject({ reason: 'SANDBOX_PAUSED' });
+  await frozen;
+});
+
+test('a resume that comes while the paused VM is still being released waits for that', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const order = orderOf(false);
+  const { sandboxId, template, env, defaultUser } = wanted;
+  await vms.snapshot(sandboxId, order, caller);
+  await vms.create({ kind: 'restore', sandboxId, template, env, defaultUser, snapshotId: order.snapshotId }, caller);
+  expect(vms.list().map(({ state }) => state.name)).toEqual(['running']);
+  expect(held()).toEqual([1, 1, 1, 1]);
+  expect(vmm.launches.at(-1)?.restore?.memorySource).toBe('map');
+});
+
+test('a snapshot made on another VMM is refused by name, and leaves nothing', async () => {
+  const vms = table();
+  const { sandboxId, template, env, defaultUser } = spec();
+  const snapshotId = newSnapshotId();
+  const machine = { ...vmm.facts, vmm: 'qemu 0', vcpuCount: 1, memoryBytes: 2 ** 28 };
+  snapshots.staged.set(snapshotId, {
+    snapshotId,
+    sandboxId,
+    parentId: undefined,
+    frozenDirectory: '',
+    machine,
+    template,
+  });
+  const restored = vms.create({ kind: 'restore', sandboxId, template, env, defaultUser, snapshotId }, caller);
+  await expect(restored).rejects.toMatchObject({
+    reason: 'SNAPSHOT_INCOMPATIBLE',
+    meta: { snapshot_vmm: 'qemu 0', host_vmm: 'qemu 1' },
+  });
+  expect(held()).toEqual([0, 0, 0, 0]);
+});
+
+test.each([
+  ['stood still goes on', 'freezing', ['running']],
+  ['was complete becomes its snapshot', 'frozen', []],
+] as const)('after a death in mid-freeze a VM that %s', async (_what, phase, states) => {
+  const before = table();
+  const wanted = spec();
+  await before.create(wanted, caller);
+  before.close();
+  const { sandboxId } = wanted;
+  const record = journal.records.get(sandboxId);
+  if (record?.phase !== 'running') throw new Error('it should run');
+  const order = orderOf(false);
+  const { facts, createdAtMs } = record;
+  await journal.write({ sandboxId, createdAtMs, facts, phase, order });
+  machineOf(sandboxId).isStopped = true;
+  const after = table();
+  await after.adopt();
+  expect(after.list().map(({ state }) => state.name)).toEqual(states);
+  expect(snapshots.staged.has(order.snapshotId)).toBe(phase === 'frozen');
+  if (phase === 'freezing') expect(machineOf(sandboxId).isStopped).toBe(false);
+  else expect(held()).toEqual([0, 0, 0, 0]);
 });

@@ -9,8 +9,9 @@ import type { Log } from '@wrenn/kit/log';
 import { UndoStack } from '@wrenn/kit/undo-stack';
 
 import { type BootParts, bootVm } from './boot-vm.ts';
+import { freezeVm, goOn, stageFrozen } from './freeze-vm.ts';
 import { type Stage, StageTimer } from './stage-timer.ts';
-import type { BulkServer, Death, RunningVm, VmRecord, VmSpec, VmState } from './vm.ts';
+import type { BulkServer, Death, FreezeOrder, RunningVm, VmFacts, VmRecord, VmSpec, VmState } from './vm.ts';
 import { type WatchdogTimes, untilStuck } from './watchdog.ts';
 
 export interface VmView {
@@ -34,6 +35,9 @@ export interface VmTableParts extends BootParts {
   readonly watchdogTimes?: WatchdogTimes;
 }
 
+// A restore that nobody waits for: of a VM that was frozen to go on.
+const goOnLimitMs = 60_000;
+
 export class VmTable {
   readonly #parts: VmTableParts;
   readonly #vms = new Map<SandboxId, Vm>();
@@ -43,19 +47,19 @@ export class VmTable {
     this.#parts = parts;
   }
 
+  // One whose snapshot is complete is not there any more.
   list(): VmView[] {
-    return [...this.#vms.values()];
+    return [...this.#vms.values()].filter(({ state }) => state.name !== 'frozen');
   }
 
-  // Errors: SANDBOX_NOT_FOUND, SANDBOX_NOT_RUNNING, VMM_DIED.
+  // Errors: SANDBOX_NOT_FOUND, SANDBOX_NOT_RUNNING, SANDBOX_PAUSED, VMM_DIED.
   running(sandboxId: SandboxId): RunningVm {
     const state = this.#vms.get(sandboxId)?.state;
     if (!state) throw notHere(sandboxId);
     if (state.name === 'running') return state;
     if (state.name === 'dead') throw new WrennError('VMM_DIED', state.death.message);
-    throw new WrennError('SANDBOX_NOT_RUNNING', `sandbox ${sandboxId} is ${state.name}`, {
-      meta: { state: state.name },
-    });
+    if (state.name === 'freezing' || state.name === 'frozen') throw isPaused(sandboxId);
+    throw notRunning(sandboxId, state);
   }
 
   // The end of a VM's console, also of one that has died and is not destroyed yet.
@@ -68,6 +72,9 @@ export class VmTable {
 
   async create(spec: VmSpec, caller: CallDeadline): Promise<{ vm: VmView; stages: Stage[] }> {
     const { sandboxId } = spec;
+    // A sandbox may be resumed while what it held is still being released.
+    const before = this.#vms.get(sandboxId);
+    if (before?.state.name === 'frozen') await before.operation;
     if (this.#vms.has(sandboxId)) throw new WrennError('VM_EXISTS', `this host has a VM for ${sandboxId} already`);
     const vm = newVm(sandboxId, this.#parts.clock.now());
     this.#vms.set(sandboxId, vm);
@@ -76,8 +83,28 @@ export class VmTable {
     const operation = this.#boot(vm, spec, { ...caller, signal }, timer);
     vm.operation = operation.catch(() => undefined);
     await operation;
-    this.#parts.log.info({ sandbox: sandboxId, stages: timer.stages }, 'vm runs');
+    this.#parts.log.info({ sandbox: sandboxId, kind: spec.kind, stages: timer.stages }, 'vm runs');
     return { vm, stages: timer.stages };
+  }
+
+  // Returns once the snapshot is staged and, to keep it running, the VM goes on; what a paused VM held is released
+  // behind that. An error before the VMM is killed leaves the VM running.
+  async snapshot(sandboxId: SandboxId, order: FreezeOrder, caller: CallDeadline): Promise<Stage[]> {
+    const vm = this.#vms.get(sandboxId);
+    if (!vm) throw notHere(sandboxId);
+    const { state } = vm;
+    if (state.name !== 'running') {
+      this.running(sandboxId);
+      throw notRunning(sandboxId, state);
+    }
+    vm.state = { ...state, name: 'freezing' };
+    const timer = new StageTimer();
+    const frozen = this.#freeze(vm, state, order, caller, timer);
+    const after = frozen.then(() => (order.keepRunning ? undefined : this.#releaseFrozen(vm)));
+    vm.operation = after.catch(() => undefined);
+    await frozen;
+    this.#parts.log.info({ sandbox: sandboxId, ...order, stages: timer.stages }, 'vm frozen');
+    return timer.stages;
   }
 
   async destroy(sandboxId: SandboxId): Promise<void> {
@@ -92,7 +119,8 @@ export class VmTable {
     return destruction;
   }
 
-  // Takes up where an earlier life of this service ended: running VMs are adopted, all else is released.
+  // Takes up where an earlier life of this service ended: running VMs are adopted, frozen ones become snapshots,
+  // all else is released.
   async adopt(): Promise<void> {
     const { journal, slots, disks } = this.#parts;
     const records = await journal.readAll();
@@ -105,7 +133,7 @@ export class VmTable {
   // Stops watching; the VMs themselves run on and are adopted by the next life.
   close(): void {
     this.#closed.abort();
-    for (const { state } of this.#vms.values()) if (state.name === 'running') state.agent.close();
+    for (const { state } of this.#vms.values()) if (state.name === 'running') state.agent.close('VMM_DIED');
   }
 
   async #boot(vm: Vm, spec: VmSpec, caller: CallDeadline, timer: StageTimer): Promise<void> {
@@ -121,11 +149,54 @@ export class VmTable {
     }
   }
 
+  async #freeze(vm: Vm, running: RunningVm, order: FreezeOrder, caller: CallDeadline, timer: StageTimer) {
+    const createdAtMs = vm.createdAt.getTime();
+    try {
+      await freezeVm(this.#parts, running, createdAtMs, order, caller, timer);
+    } catch (error) {
+      this.#parts.log.warn({ err: error, sandbox: vm.sandboxId }, 'vm not frozen; it runs on');
+      vm.state = { ...running, name: 'running' };
+      // It may have died meanwhile, when nobody was to be told.
+      void running.machine.ended.then((death) => this.#die(vm, running, death));
+      throw error;
+    }
+    running.agent.close('SANDBOX_PAUSED');
+    this.#parts.bulk.remove(vm.sandboxId);
+    await this.#finishFreeze(vm, running.facts, order, timer);
+  }
+
+  // From `frozen` on: also what another life of this service began.
+  async #finishFreeze(vm: Vm, facts: VmFacts, order: FreezeOrder, timer: StageTimer): Promise<void> {
+    const { log } = this.#parts;
+    try {
+      await stageFrozen(this.#parts, facts, order, this.#closed.signal, log, timer);
+    } catch (error) {
+      vm.state = { name: 'dead', death: { reason: 'FREEZE_FAILED', message: messageOf(error) } };
+      throw error;
+    }
+    if (!order.keepRunning) {
+      vm.state = { name: 'frozen' };
+      return;
+    }
+    vm.state = { name: 'starting' };
+    const spec = { ...facts.guest, kind: 'restore' as const, snapshotId: order.snapshotId };
+    const signal = AbortSignal.any([this.#closed.signal, vm.giveUp.signal]);
+    await this.#boot(vm, spec, { signal, deadlineAtMs: Date.now() + goOnLimitMs }, timer);
+  }
+
+  async #releaseFrozen(vm: Vm): Promise<void> {
+    const { journal, slots, disks, vmm } = this.#parts;
+    const undo = new UndoStack();
+    undo.push(() => journal.remove(vm.sandboxId));
+    undo.push(() => allOf(slots.release(vm.sandboxId), disks.delete(vm.sandboxId), vmm.release(vm.sandboxId)));
+    await this.#release(vm, undo);
+  }
+
   async #destroyNow(vm: Vm): Promise<void> {
     const { sandboxId } = vm;
     if (this.#vms.get(sandboxId) !== vm) return;
     const { journal, slots, disks, vmm, bulk, log } = this.#parts;
-    if (vm.state.name === 'running') vm.state.agent.close();
+    if (vm.state.name === 'running') vm.state.agent.close('VMM_DIED');
     vm.state = { name: 'stopping' };
     bulk.remove(sandboxId);
     await failpoint('vm.destroy.begun');
@@ -153,24 +224,36 @@ export class VmTable {
   }
 
   async #adoptOne(record: VmRecord): Promise<void> {
-    const { sandboxId } = record;
+    const { sandboxId, createdAtMs } = record;
     const { vmm, agents, log } = this.#parts;
-    const machine = record.phase === 'running' ? await vmm.adopt(sandboxId, record.vmm) : undefined;
-    if (record.phase !== 'running' || !machine) {
-      log.warn({ sandbox: sandboxId, phase: record.phase }, 'vm of an earlier life is gone');
+    if (record.phase === 'starting') {
+      log.warn({ sandbox: sandboxId }, 'vm of an earlier life was never ready');
       return this.destroy(sandboxId);
     }
-    const vm = newVm(sandboxId, new Date(record.createdAtMs));
+    const vm = newVm(sandboxId, new Date(createdAtMs));
     this.#vms.set(sandboxId, vm);
-    const { guestAddress, accessToken } = record;
-    this.#enterRunning(vm, { machine, guestAddress, accessToken, agent: agents.dial(guestAddress, accessToken) });
-    log.info({ sandbox: sandboxId, pid: machine.process.pid }, 'vm adopted');
+    const { facts } = record;
+    if (record.phase === 'frozen') {
+      log.info({ sandbox: sandboxId, ...record.order }, 'vm frozen by an earlier life');
+      const frozen = this.#finishFreeze(vm, facts, record.order, new StageTimer());
+      return frozen.then(() => (record.order.keepRunning ? undefined : this.#releaseFrozen(vm)));
+    }
+    const machine = await vmm.adopt(sandboxId, facts.processes);
+    if (!machine) {
+      log.warn({ sandbox: sandboxId }, 'vm of an earlier life is gone');
+      return this.destroy(sandboxId);
+    }
+    const agent = agents.dial(facts.guestAddress, facts.accessToken);
+    const running = { machine, agent, facts };
+    if (record.phase === 'freezing') await goOn(this.#parts, running, createdAtMs);
+    this.#enterRunning(vm, running);
+    log.info({ sandbox: sandboxId, pid: machine.processes.vmm.pid }, 'vm adopted');
   }
 
   #enterRunning(vm: Vm, running: RunningVm): void {
-    const { machine, agent, guestAddress, accessToken } = running;
+    const { machine, agent, facts } = running;
     vm.state = { name: 'running', ...running };
-    this.#parts.bulk.add(vm.sandboxId, guestAddress, accessToken);
+    this.#parts.bulk.add(vm.sandboxId, facts.guestAddress, facts.accessToken);
     const over = new AbortController();
     const watched = AbortSignal.any([this.#closed.signal, vm.giveUp.signal, over.signal]);
     const signs = {
@@ -184,9 +267,9 @@ export class VmTable {
   }
 
   #die(vm: Vm, { machine, agent }: RunningVm, death: Death): void {
-    if (vm.state.name !== 'running') return;
+    if (vm.state.name !== 'running' || vm.state.machine !== machine) return;
     this.#parts.log.warn({ sandbox: vm.sandboxId, ...death }, 'vm died');
-    agent.close();
+    agent.close('VMM_DIED');
     this.#parts.bulk.remove(vm.sandboxId);
     vm.state = { name: 'dead', death, machine };
   }
@@ -204,6 +287,14 @@ function newVm(sandboxId: SandboxId, createdAt: Date): Vm {
 
 function notHere(sandboxId: SandboxId): WrennError {
   return new WrennError('SANDBOX_NOT_FOUND', `this host has no VM for sandbox ${sandboxId}`);
+}
+
+function notRunning(sandboxId: SandboxId, { name }: VmState): WrennError {
+  return new WrennError('SANDBOX_NOT_RUNNING', `sandbox ${sandboxId} is ${name}`, { meta: { state: name } });
+}
+
+function isPaused(sandboxId: SandboxId): WrennError {
+  return new WrennError('SANDBOX_PAUSED', `sandbox ${sandboxId} is being paused`);
 }
 
 async function allOf(...releases: Promise<void>[]): Promise<void> {

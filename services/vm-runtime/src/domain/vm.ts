@@ -1,20 +1,36 @@
 // What vm-runtime knows of one microVM, and the parts of the world it is made of.
 import type { OutboundCall } from '@wrenn/kit/deadlines';
-import type { SandboxId } from '@wrenn/kit/ids';
+import type { SandboxId, SnapshotId } from '@wrenn/kit/ids';
 import type { ProcessIdentity } from '@wrenn/kit/process-identity';
 
 import type { GuestAgent } from './guest-agent.ts';
+import type { MemorySource } from './memory-source.ts';
+import type { StageTimer } from './stage-timer.ts';
+import type { MachineFacts, OpenedSnapshot, Snapshots } from './snapshot.ts';
 
-export interface VmSpec {
+// Who a guest is told to be.
+export interface GuestSpec {
   readonly sandboxId: SandboxId;
   readonly template: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly defaultUser: string;
+}
+
+export interface BootSpec extends GuestSpec {
+  readonly kind: 'boot';
   readonly image: string;
   readonly vcpuCount: number;
   readonly memoryBytes: number;
   readonly diskBytes: number;
-  readonly env: Readonly<Record<string, string>>;
-  readonly defaultUser: string;
 }
+
+export interface RestoreSpec extends GuestSpec {
+  readonly kind: 'restore';
+  readonly snapshotId: SnapshotId;
+  readonly memorySource?: MemorySource; // Whichever costs less where it is not given.
+}
+
+export type VmSpec = BootSpec | RestoreSpec;
 
 export interface Slot {
   readonly namespace: string;
@@ -25,43 +41,74 @@ export interface Slot {
 }
 
 export interface Death {
-  readonly reason: 'VMM_DIED' | 'VMM_STUCK' | 'GUEST_SHUTDOWN' | 'RELEASE_FAILED';
+  readonly reason:
+    | 'VMM_DIED'
+    | 'VMM_STUCK'
+    | 'GUEST_SHUTDOWN'
+    | 'RELEASE_FAILED'
+    | 'PAGER_DIED'
+    | 'MEMORY_CORRUPT'
+    | 'FREEZE_FAILED';
   readonly message: string;
+}
+
+// What the next life of this service, and the next snapshot, must know of a running VM.
+export interface VmFacts {
+  readonly guest: GuestSpec;
+  readonly vcpuCount: number;
+  readonly memoryBytes: number;
+  readonly snapshotId?: SnapshotId; // What it was restored from.
+  readonly guestAddress: string;
+  readonly accessToken: string; // Signs the URLs of its files.
+  readonly processes: MachineProcesses;
+}
+
+export interface MachineProcesses {
+  readonly vmm: ProcessIdentity;
+  readonly memory: MemorySource | 'boot';
+  readonly pager?: ProcessIdentity;
 }
 
 export interface RunningVm {
   readonly machine: Machine;
   readonly agent: GuestAgent;
-  readonly guestAddress: string;
-  readonly accessToken: string; // Signs the URLs of its files; empty for one made before there were any.
+  readonly facts: VmFacts;
 }
 
 export type VmState =
   | { readonly name: 'starting' | 'stopping' }
-  | ({ readonly name: 'running' } & RunningVm)
+  | ({ readonly name: 'running' | 'freezing' } & RunningVm)
+  // Its processes are gone, and its snapshot is all there is; what it held is being released.
+  | { readonly name: 'frozen' }
   | { readonly name: 'dead'; readonly death: Death; readonly machine?: Machine };
 
 // What the journal keeps of a VM. `starting` is written before anything is acquired; every resource bears
-// the sandbox id, so that a restart can find and release what such a VM had got so far.
+// the sandbox id, so that a restart can find and release what such a VM had got so far. `freezing`: the VM may
+// stand still, and goes on after a restart. `frozen`: its snapshot is complete, and it must not go on.
 export type VmRecord = { readonly sandboxId: SandboxId; readonly createdAtMs: number } & (
   | { readonly phase: 'starting' }
-  | {
-      readonly phase: 'running';
-      readonly guestAddress: string;
-      readonly vmm: ProcessIdentity;
-      readonly accessToken: string;
-    }
+  | { readonly phase: 'running' | 'freezing'; readonly facts: VmFacts }
+  | { readonly phase: 'frozen'; readonly facts: VmFacts; readonly order: FreezeOrder }
 );
+
+export interface FreezeOrder {
+  readonly snapshotId: SnapshotId;
+  readonly keepRunning: boolean;
+}
 
 // A VMM process with a guest inside.
 export interface Machine {
-  readonly process: ProcessIdentity;
+  readonly processes: MachineProcesses;
   // Resolves once the guest has stopped for ever or the VMM is gone.
   readonly ended: Promise<Death>;
   // Whether it answers on its control socket; never rejects.
   isAnswering(limitMs: number): Promise<boolean>;
   // The end of the guest's serial console, at most 64 KiB.
   readConsole(): Promise<Uint8Array>;
+  // Stops the vCPUs and leaves RAM and device state in the VM's frozen directory.
+  freeze(timer: StageTimer): Promise<void>;
+  // Lets the vCPUs run on, whether they were stopped or not.
+  goOn(): Promise<void>;
 }
 
 export interface Launch {
@@ -70,14 +117,21 @@ export interface Launch {
   readonly memoryBytes: number;
   readonly slot: Slot;
   readonly diskPath: string;
+  readonly restore?: { readonly snapshot: OpenedSnapshot; readonly memorySource: MemorySource }; // Else it boots.
 }
 
 // One kind of VMM. Everything it makes for a machine bears the sandbox id.
 export interface Vmm {
-  // Errors: VMM_START_FAILED.
+  // What its machines are, as far as a snapshot depends on it.
+  readonly facts: Pick<MachineFacts, 'vmm' | 'accelerator' | 'cpuModel' | 'kernel'>;
+  // A restored machine stands still until it is told to go on. Errors: VMM_START_FAILED.
   start(launch: Launch, signal: AbortSignal): Promise<Machine>;
   // Takes charge of a machine that an earlier life of this service started; undefined if it is gone.
-  adopt(sandboxId: SandboxId, process: ProcessIdentity): Promise<Machine | undefined>;
+  adopt(sandboxId: SandboxId, processes: MachineProcesses): Promise<Machine | undefined>;
+  // Kills whatever runs for a sandbox; its files stay.
+  kill(sandboxId: SandboxId): Promise<void>;
+  // Where `freeze` left RAM and device state.
+  frozenDirectory(sandboxId: SandboxId): string;
   // Kills whatever runs for a sandbox and removes all it had on the host, known to this life or not.
   release(sandboxId: SandboxId): Promise<void>;
 }
@@ -89,7 +143,7 @@ export interface Slots {
 }
 
 export interface Disks {
-  create(spec: VmSpec, call: OutboundCall): Promise<{ path: string }>;
+  create(spec: BootSpec, call: OutboundCall): Promise<{ path: string }>;
   delete(id: SandboxId): Promise<void>;
   ids(): Promise<SandboxId[]>;
 }

@@ -70,6 +70,8 @@ function vmRuntimeEnv(options: MeshOptions, at: MeshAddresses): Record<string, s
     WRENN_KERNEL: join(options.imagesDir, 'vmlinuz'),
     WRENN_INITRAMFS: join(options.imagesDir, 'initramfs'),
     WRENN_AGENT_BINARY: join(options.imagesDir, 'wrenn-agent'),
+    WRENN_PAGER: join(options.imagesDir, 'wrenn-pager'),
+    WRENN_SHIM: join(options.imagesDir, 'libwrenn_shim.so'),
     WRENN_RUN_DIR: join(options.runDir, 'vm-runtime'),
     WRENN_DATA_DIR: join(options.dataDir, 'vm-runtime'),
     WRENN_RAM_DIR: options.ramDir,

@@ -1,0 +1,130 @@
+// The pager process of a VM whose memory comes by userfaultfd, and the dump of one whose memory is mapped.
+// services/pager/README.md is the contract. The pager outlives this service as QEMU does, so it writes what it
+// has to say into a file.
+import { spawn } from 'node:child_process';
+import { type FileHandle, open, readFile, rm } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { z } from 'zod';
+
+import { WrennError, messageOf } from '@wrenn/kit/errors';
+import { type ProcessIdentity, identifyProcess, isRunning } from '@wrenn/kit/process-identity';
+import { runProgram } from '@wrenn/kit/run-program';
+
+import type { OpenedSnapshot } from '../domain/snapshot.ts';
+import type { Death } from '../domain/vm.ts';
+import { OpenFiles } from './open-files.ts';
+import { unprivileged } from './unprivileged.ts';
+import type { VmPaths } from './vm-paths.ts';
+
+export interface PagerStart {
+  readonly paths: VmPaths;
+  readonly uid: number;
+  readonly snapshot: OpenedSnapshot;
+  readonly isEager: boolean;
+  readonly enterCgroup: (pid: number) => void;
+}
+
+const lineShape = z.object({
+  event: z.enum(['listening', 'prefetched', 'fatal']),
+  reason: z.string().optional(),
+  message: z.string().optional(),
+});
+type Line = z.infer<typeof lineShape>;
+
+const pollMs = 2;
+const goneLookMs = 250;
+const firstFd = 3;
+
+export class Pager {
+  readonly #program: string;
+
+  constructor(program: string) {
+    this.#program = program;
+  }
+
+  // Resolves once it accepts a VM's handshake.
+  async start({ paths, uid, snapshot, isEager, enterCgroup }: PagerStart): Promise<ProcessIdentity> {
+    await rm(paths.pagerSocket, { force: true });
+    await using files = new OpenFiles();
+    const log = await files.open(paths.pagerLog, 'w', 0o600);
+    const said = log.fd;
+    const passed: FileHandle[] = [];
+    const pass = async (path: string, flags = 'r') => {
+      passed.push(await files.open(path, flags, 0o600));
+      return String(firstFd + passed.length - 1);
+    };
+    const args = ['serve', '--listen', paths.pagerSocket, '--header', await pass(snapshot.headerPath)];
+    for (const { path, sumsPath } of snapshot.memoryFiles) {
+      const file = await pass(path);
+      args.push('--file', sumsPath === '' ? file : `${file}:${await pass(sumsPath)}`);
+    }
+    if (snapshot.workingSetPath !== '') args.push('--working-set', await pass(snapshot.workingSetPath));
+    args.push('--record', await pass(paths.workingSet, 'w'));
+    if (isEager) args.push('--eager');
+    const [command, ...rest] = [...unprivileged(uid), this.#program, ...args] as [string, ...string[]];
+    const stdio = ['ignore' as const, said, said, ...passed.map(({ fd }) => fd)];
+    const child = spawn(command, rest, { detached: true, cwd: '/', stdio, env: {} });
+    await new Promise<void>((resolve, reject) => child.once('spawn', resolve).once('error', reject));
+    enterCgroup(child.pid!);
+    child.unref();
+    const process = identifyProcess(child.pid!);
+    if (!process) throw failed('it ended at once', paths);
+    await this.#await('listening', process, paths);
+    return process;
+  }
+
+  // Resolves once what is fetched before the VM may go on is in place.
+  awaitPrefetched(process: ProcessIdentity, paths: VmPaths): Promise<void> {
+    return this.#await('prefetched', process, paths);
+  }
+
+  // Writes what a stopped VM changed in its mapped memory.
+  async dump({ pid }: ProcessIdentity, paths: VmPaths): Promise<void> {
+    const address = (await readFile(paths.ramAddress, 'utf8')).trim();
+    await runProgram(this.#program, ['dump', '--pid', String(pid), '--address', address, '--out', paths.ram]);
+  }
+
+  // Resolves when it is gone, or when nobody cares any more.
+  async whenGone(process: ProcessIdentity, uncared: Promise<void>): Promise<void> {
+    let isCared = true;
+    void uncared.then(() => (isCared = false));
+    while (isCared && isRunning(process)) await sleep(goneLookMs);
+  }
+
+  // Why a VM ended, if its pager knows.
+  async fatalOf(paths: VmPaths): Promise<Death | undefined> {
+    const fatal = (await linesOf(paths)).find(({ event }) => event === 'fatal');
+    if (fatal) return { reason: 'MEMORY_CORRUPT', message: fatal.message ?? 'a page could not be read' };
+    return { reason: 'PAGER_DIED', message: 'QEMU or its pager ended unexpectedly' };
+  }
+
+  async #await(event: Line['event'], process: ProcessIdentity, paths: VmPaths): Promise<void> {
+    for (;;) {
+      const lines = await linesOf(paths);
+      if (lines.some((line) => line.event === event)) return;
+      const fatal = lines.find((line) => line.event === 'fatal');
+      if (fatal) throw new WrennError('SNAPSHOT_CORRUPT', fatal.message ?? 'the memory cannot be read');
+      if (!isRunning(process)) throw failed(await readFile(paths.pagerLog, 'utf8'), paths);
+      await sleep(pollMs);
+    }
+  }
+}
+
+async function linesOf({ pagerLog }: VmPaths): Promise<Line[]> {
+  const text = await readFile(pagerLog, 'utf8');
+  return text.split('\n').flatMap((line) => {
+    try {
+      return [lineShape.parse(JSON.parse(line))];
+    } catch {
+      // A line for people, or one that is not whole yet.
+      return [];
+    }
+  });
+}
+
+function failed(why: string, { pagerLog }: VmPaths): WrennError {
+  return new WrennError('VMM_START_FAILED', `the pager did not start: ${why.trim().slice(-500)}`, {
+    cause: new Error(messageOf(pagerLog)),
+  });
+}

@@ -1,0 +1,85 @@
+// Freezes a running VM into a snapshot. Until the journal says `frozen` any failure lets the VM go on; from then
+// on the frozen files are the VM, and whatever fails is done again until the snapshot is staged.
+import { type CallDeadline, inMs, within } from '@wrenn/kit/deadlines';
+import { hasReason } from '@wrenn/kit/errors';
+import { failpoint } from '@wrenn/kit/failpoint';
+import type { Log } from '@wrenn/kit/log';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import type { BootParts } from './boot-vm.ts';
+import type { StageTimer } from './stage-timer.ts';
+import type { FreezeOrder, RunningVm, VmFacts } from './vm.ts';
+
+const quiesceLimitMs = 2000;
+const goOnLimitMs = 5000;
+const stageLimitMs = 10_000;
+const stagePausesMs = [50, 200, 1000] as const;
+
+export async function freezeVm(
+  parts: BootParts,
+  { machine, agent, facts }: RunningVm,
+  createdAtMs: number,
+  order: FreezeOrder,
+  caller: CallDeadline,
+  timer: StageTimer,
+): Promise<void> {
+  const { sandboxId } = facts.guest;
+  const record = { sandboxId, createdAtMs, facts };
+  try {
+    await parts.journal.write({ ...record, phase: 'freezing' });
+    await failpoint('vm.freeze.begun');
+    await timer.time('quiesce', () => agent.quiesce(within(caller, quiesceLimitMs)));
+    await failpoint('vm.freeze.quiesced');
+    await machine.freeze(timer);
+    await failpoint('vm.freeze.saved');
+    await parts.journal.write({ ...record, phase: 'frozen', order });
+  } catch (error) {
+    await goOn(parts, { machine, agent, facts }, createdAtMs);
+    throw error;
+  }
+  await failpoint('vm.freeze.journalled');
+}
+
+// Undoes a freeze that did not get as far as `frozen`.
+export async function goOn(parts: BootParts, running: RunningVm, createdAtMs: number): Promise<void> {
+  const { machine, agent, facts } = running;
+  await machine.goOn();
+  // Its processes stand still until it is initialised.
+  await agent.init(facts.guest, inMs(goOnLimitMs));
+  await parts.journal.write({ sandboxId: facts.guest.sandboxId, createdAtMs, phase: 'running', facts });
+}
+
+// From `frozen` to staged: idempotent, so that another life can take it up. A store that is away is waited for.
+export async function stageFrozen(
+  parts: BootParts,
+  facts: VmFacts,
+  order: FreezeOrder,
+  closed: AbortSignal,
+  log: Log,
+  timer: StageTimer,
+): Promise<void> {
+  const { sandboxId, template } = facts.guest;
+  await timer.time('kill', () => parts.vmm.kill(sandboxId));
+  await failpoint('vm.freeze.killed');
+  const { vcpuCount, memoryBytes } = facts;
+  const request = {
+    snapshotId: order.snapshotId,
+    sandboxId,
+    parentId: facts.snapshotId,
+    frozenDirectory: parts.vmm.frozenDirectory(sandboxId),
+    machine: { ...parts.vmm.facts, vcpuCount, memoryBytes },
+    template,
+  };
+  await timer.time('stage', async () => {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await parts.snapshots.stage(request, inMs(stageLimitMs, closed));
+      } catch (error) {
+        if (closed.aborted || !hasReason(error, 'SERVICE_UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
+        log.warn({ err: error, sandbox: sandboxId }, 'the snapshot store does not take a frozen vm; asking again');
+        await sleep(stagePausesMs[Math.min(attempt, 2)], undefined, { signal: closed });
+      }
+    }
+  });
+  await failpoint('vm.freeze.staged');
+}

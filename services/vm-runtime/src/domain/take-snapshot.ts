@@ -1,0 +1,33 @@
+import { type CallDeadline, within } from '@wrenn/kit/deadlines';
+import { WrennError, hasReason } from '@wrenn/kit/errors';
+import type { SandboxId } from '@wrenn/kit/ids';
+
+import type { Snapshots } from './snapshot.ts';
+import type { Stage } from './stage-timer.ts';
+import type { FreezeOrder } from './vm.ts';
+import type { VmTable } from './vm-table.ts';
+
+const askLimitMs = 5000;
+
+// Asked for twice, a snapshot is made once: the second call finds it and takes no time.
+export async function takeSnapshot(
+  vms: VmTable,
+  snapshots: Snapshots,
+  sandboxId: SandboxId,
+  order: FreezeOrder,
+  call: CallDeadline,
+): Promise<Stage[]> {
+  if (await isThere(snapshots, sandboxId, order, call)) return [];
+  return vms.snapshot(sandboxId, order, call);
+}
+
+async function isThere(snapshots: Snapshots, sandboxId: SandboxId, { snapshotId }: FreezeOrder, call: CallDeadline) {
+  try {
+    const found = await snapshots.get(snapshotId, false, within(call, askLimitMs));
+    if (found.sandboxId === sandboxId) return true;
+  } catch (error) {
+    if (hasReason(error, 'SNAPSHOT_NOT_FOUND')) return false;
+    throw error;
+  }
+  throw new WrennError('SNAPSHOT_EXISTS', `${snapshotId} is a snapshot of another sandbox`);
+}
