@@ -18,7 +18,7 @@ import {
 import type { Launch, Machine, Vmm } from '../domain/vm.ts';
 import type { Cgroups, Limits } from './cgroups.ts';
 import { type QemuPlatform, machineArgs, qemuProgram, vmName } from './qemu-args.ts';
-import { connectMachine } from './qemu-machine.ts';
+import { connectMachine, reconnectMachine } from './qemu-machine.ts';
 import { unprivileged } from './unprivileged.ts';
 import { processesNamed } from './vmm-processes.ts';
 
@@ -64,16 +64,8 @@ export class Qemu implements Vmm {
     }
   }
 
-  async adopt(sandboxId: SandboxId, process: ProcessIdentity): Promise<Machine | undefined> {
-    if (!isRunning(process)) return undefined;
-    const limit = AbortSignal.timeout(connectLimitMs);
-    try {
-      return await connectMachine(process, this.#paths(sandboxId).qmp, limit);
-    } catch (error) {
-      // One that stands still must not keep this service from starting for ever: it is as good as gone.
-      if (limit.aborted || !isRunning(process)) return undefined;
-      throw error;
-    }
+  adopt(sandboxId: SandboxId, process: ProcessIdentity): Machine | undefined {
+    return isRunning(process) ? reconnectMachine(process, this.#paths(sandboxId).qmp) : undefined;
   }
 
   async release(sandboxId: SandboxId): Promise<void> {

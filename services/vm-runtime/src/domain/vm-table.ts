@@ -1,5 +1,7 @@
 // Every VM of this host. One lifecycle operation at a time per sandbox: a destroy makes a create give up,
 // waits for it, and then releases whatever is there.
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import type { Clock } from '@wrenn/kit/clock';
 import type { CallDeadline } from '@wrenn/kit/deadlines';
 import { WrennError, messageOf } from '@wrenn/kit/errors';
@@ -33,6 +35,8 @@ export interface VmTableParts extends BootParts {
   readonly bulk: BulkServer;
   readonly watchdogTimes?: WatchdogTimes;
 }
+
+const strayPauseMs = 1000;
 
 export class VmTable {
   readonly #parts: VmTableParts;
@@ -92,14 +96,36 @@ export class VmTable {
     return destruction;
   }
 
-  // Takes up where an earlier life of this service ended: running VMs are adopted, all else is released.
+  // Takes up where an earlier life of this service ended: running VMs are adopted and served at once. All else
+  // is released behind that, since neither a VMM that stands still nor a peer that is down may hold them up.
   async adopt(): Promise<void> {
-    const { journal, slots, disks } = this.#parts;
-    const records = await journal.readAll();
-    await Promise.all(records.map((record) => this.#adoptOne(record)));
-    const owners = new Set([...(await slots.owners()), ...(await disks.ids())]);
-    const strays = [...owners].filter((owner) => !this.#vms.has(owner));
-    await Promise.all(strays.map((stray) => this.destroy(stray)));
+    for (const record of await this.#parts.journal.readAll()) this.#adoptOne(record);
+    void this.#releaseStrays();
+  }
+
+  // What the peers keep for a sandbox that is not here. A VM is listed here before it acquires anything, so
+  // nothing of one that is being made is ever taken for a stray.
+  async #releaseStrays(): Promise<void> {
+    const { slots, disks, log } = this.#parts;
+    for (;;) {
+      try {
+        const owners = new Set([...(await slots.owners()), ...(await disks.ids())]);
+        for (const owner of owners) if (!this.#vms.has(owner)) this.#discard(owner);
+        return;
+      } catch (error) {
+        log.warn({ err: error }, 'strays of an earlier life not found yet; will be tried again');
+      }
+      try {
+        await sleep(strayPauseMs, undefined, { signal: this.#closed.signal });
+      } catch {
+        return; // Closed.
+      }
+    }
+  }
+
+  // What cannot be released is logged and stays listed, so that the scheduler asks again.
+  #discard(sandboxId: SandboxId): void {
+    this.destroy(sandboxId).catch(() => undefined);
   }
 
   // Stops watching; the VMs themselves run on and are adopted by the next life.
@@ -152,13 +178,14 @@ export class VmTable {
     }
   }
 
-  async #adoptOne(record: VmRecord): Promise<void> {
+  #adoptOne(record: VmRecord): void {
     const { sandboxId } = record;
     const { vmm, agents, log } = this.#parts;
-    const machine = record.phase === 'running' ? await vmm.adopt(sandboxId, record.vmm) : undefined;
+    const machine = record.phase === 'running' ? vmm.adopt(sandboxId, record.vmm) : undefined;
     if (record.phase !== 'running' || !machine) {
       log.warn({ sandbox: sandboxId, phase: record.phase }, 'vm of an earlier life is gone');
-      return this.destroy(sandboxId);
+      this.#discard(sandboxId);
+      return;
     }
     const vm = newVm(sandboxId, new Date(record.createdAtMs));
     this.#vms.set(sandboxId, vm);

@@ -76,8 +76,9 @@ export interface Launch {
 export interface Vmm {
   // Errors: VMM_START_FAILED.
   start(launch: Launch, signal: AbortSignal): Promise<Machine>;
-  // Takes charge of a machine that an earlier life of this service started; undefined if it is gone.
-  adopt(sandboxId: SandboxId, process: ProcessIdentity): Promise<Machine | undefined>;
+  // Takes charge of a machine that an earlier life of this service started, without waiting for it to answer;
+  // undefined if it is gone.
+  adopt(sandboxId: SandboxId, process: ProcessIdentity): Machine | undefined;
   // Kills whatever runs for a sandbox and removes all it had on the host, known to this life or not.
   release(sandboxId: SandboxId): Promise<void>;
 }
