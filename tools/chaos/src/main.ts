@@ -51,8 +51,8 @@ try {
     let before = measure(mesh.mesh);
     if (mode === 'soak') before = await runSoak({ mesh, dice, history, count });
     else {
-      const endMs = Date.now() + minutes * 60_000;
-      await runChaos({ mesh, dice, seed, history, endMs, failpointFile, filter: values.fault });
+      const roundsMs = minutes * 60_000;
+      await runChaos({ mesh, dice, seed, history, roundsMs, failpointFile, filter: values.fault });
     }
     process.stdout.write(`\n${growthTable(before, measure(mesh.mesh))}\n\n`);
   } finally {
