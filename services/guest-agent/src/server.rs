@@ -22,7 +22,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
 use tower_service::Service as _;
@@ -95,6 +94,7 @@ async fn answer(
 
 /// In a guest: on all interfaces, owning the machine.
 pub fn run_in_guest() -> Result<(), String> {
+    memory::outlive_the_others();
     let settings = Settings::new(true, Some(PathBuf::from(RUN_DIR)));
     run(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)), Some(GUEST.into()), settings)
 }
@@ -108,7 +108,6 @@ pub fn run_on_host(address: SocketAddr, guest: Option<IpAddr>) -> Result<(), Str
 }
 
 fn run(address: SocketAddr, guest: Option<IpAddr>, settings: Settings) -> Result<(), String> {
-    memory::outlive_the_others();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime.block_on(async {
         let processes = Arc::new(Processes::default());
@@ -118,8 +117,8 @@ fn run(address: SocketAddr, guest: Option<IpAddr>, settings: Settings) -> Result
         let rpc = routes(&agent)?;
         let listener = TcpListener::bind(address).await.map_err(|e| format!("listen on {address}: {e}"))?;
         let listening = listener.local_addr().map_err(|e| e.to_string())?;
+        agent.ports.follow(listening.port(), guest, agent.connections.clone());
         say(format_args!("listening on {listening}"));
-        tokio::spawn(agent.ports.clone().follow(listening.port(), guest, agent.connections.clone()));
         accept(listener, rpc, agent).await
     })
 }

@@ -10,11 +10,20 @@ import { ConfigError } from './config.ts';
 import { WrennError } from './errors.ts';
 import type { Log } from './log.ts';
 
-// Every place there is, in the order in which a sandbox passes them.
-export const failpointNames = [
+// Every place there is, in the order in which a sandbox passes them. The first word names the service:
+// scheduler, vm (vm-runtime), network, store (snapshot-store).
+export const createFailpoints = [
+  'scheduler.create.placed', // The record says `starting`; its host knows nothing yet.
   'vm.journal.directory-made',
   'vm.create.journalled',
+  'network.lease.taken', // Chosen, and not in the book.
+  'network.lease.recorded', // In the book, and not answered.
+  'network.build.linked', // Namespace and link of a slot built ahead; nothing inside yet.
+  'network.build.done',
   'vm.create.leased',
+  'store.disk.made', // The overlay, and no manifest.
+  'store.disk.described', // Whole, and not in the store.
+  'store.disk.published',
   'vm.create.disk-made',
   'vm.create.acquired',
   'vm.spawn.jailed',
@@ -24,19 +33,36 @@ export const failpointNames = [
   'vm.create.booted',
   'vm.create.initialised',
   'vm.create.done',
-  'vm.freeze.begun',
-  'vm.freeze.quiesced',
-  'vm.freeze.saved',
-  'vm.freeze.journalled',
-  'vm.freeze.killed',
-  'vm.freeze.staged',
+  'scheduler.create.made', // The VM runs; the record does not say so.
+  'scheduler.create.recorded', // It does, and nobody was told.
+] as const;
+
+export const destroyFailpoints = [
+  'scheduler.destroy.claimed',
   'vm.destroy.begun',
   'vm.release.killed',
   'vm.release.removed',
   'vm.destroy.killed',
+  'network.remove.begun', // Off the book, and still there.
+  'network.remove.done',
+  'store.disk.retired', // Out of the store, and not removed.
+  'store.disk.removed',
   'vm.destroy.released',
   'vm.destroy.done',
+  'scheduler.destroy.released', // Nothing is left; the record does not say so.
+  'scheduler.destroy.recorded',
 ] as const;
+
+export const freezeFailpoints = [
+  'vm.freeze.begun',
+  'vm.freeze.quiesced',
+  'vm.freeze.saved', // RAM and device state are complete; the VM could still go on.
+  'vm.freeze.journalled', // It must not go on any more.
+  'vm.freeze.killed',
+  'vm.freeze.staged',
+] as const;
+
+export const failpointNames = [...createFailpoints, ...freezeFailpoints, ...destroyFailpoints] as const;
 
 export type FailpointName = (typeof failpointNames)[number];
 type Action = { readonly kind: 'exit' | 'error' | 'delay'; readonly ms: number };

@@ -4,6 +4,8 @@ import type { DescMessage, DescMethod, DescService, MessageInitShape, MessageSha
 import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2';
 import type { MethodDefinition, ServiceDefinition } from 'nice-grpc';
 
+import { hasOwnWireTypes } from './wire-types.ts';
+
 type MethodKind = 'unary' | 'server_streaming' | 'client_streaming' | 'bidi_streaming';
 interface MethodTypes {
   methodKind: MethodKind;
@@ -57,7 +59,7 @@ const serializer = (schema: DescMessage) => (message: MessageInitShape<DescMessa
 const deserializer = (schema: DescMessage) => (bytes: Uint8Array) => fromBinary(schema, bytes);
 const requestDeserializer = (schema: DescMessage) => (bytes: Uint8Array) => {
   try {
-    return fromBinary(schema, bytes);
+    return hasOwnWireTypes(schema, bytes) ? fromBinary(schema, bytes) : new MalformedRequest(schema.typeName);
   } catch {
     return new MalformedRequest(schema.typeName) as never; // The bytes are the caller's: nothing of them is worth keeping.
   }

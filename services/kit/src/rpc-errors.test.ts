@@ -5,6 +5,7 @@ import { expect, test } from 'vitest';
 import { inMs } from './deadlines.ts';
 import { type Reason, WrennError, codeOf } from './errors.ts';
 import { Lanes } from './lanes.ts';
+import { translate } from './rpc-errors.ts';
 import { serveForTest } from './testkit/serve.ts';
 
 async function failingWith(error: unknown) {
@@ -89,4 +90,22 @@ test('a callee that is not there is SERVICE_UNAVAILABLE', async () => {
     reason: 'SERVICE_UNAVAILABLE',
   });
   lanes.close();
+});
+
+test('of a callee with reasons of its own, only what is known passes: its field, and facts that are numbers', () => {
+  const known = {
+    domain: 'peer',
+    reasons: { BAD_PATH: 'INVALID_FIELD', OLD: 'REPLAY_GONE' },
+    fields: { BAD_PATH: 'path' },
+    numbers: ['oldest'],
+  } as const;
+  expect(translate(known, 'BAD_PATH', { field: 'lie', oldest: 'x' })).toEqual({
+    reason: 'INVALID_FIELD',
+    meta: { field: 'path' },
+  });
+  expect(translate(known, 'OLD', { oldest: '17', more: '1' })).toEqual({
+    reason: 'REPLAY_GONE',
+    meta: { oldest: '17' },
+  });
+  expect(translate(known, 'toString')).toBeUndefined();
 });

@@ -14,6 +14,10 @@ export const errorDomain = 'wrenn';
 export interface PeerReasons {
   readonly domain: string;
   readonly reasons: Readonly<Record<string, Reason>>;
+  // The field of our requests that a reason of the callee is about.
+  readonly fields: Readonly<Record<string, string>>;
+  // Facts that are passed on where they are numbers: texts of such a callee are not trusted.
+  readonly numbers: readonly string[];
 }
 export const detailsKey = 'grpc-status-details-bin';
 // A trailer above 64 KiB would break the connection, and the message travels twice in it.
@@ -73,13 +77,28 @@ function readErrorInfo(
       if (info?.domain === errorDomain && !peerReasons && isReason(info.reason)) {
         return { reason: info.reason, meta: info.metadata };
       }
-      const translated = info?.domain === peerReasons?.domain ? peerReasons?.reasons[info?.reason ?? ''] : undefined;
-      if (translated) return { reason: translated, meta: {} };
+      const known = info && peerReasons && info.domain === peerReasons.domain;
+      const translated = known && translate(peerReasons, info.reason, info.metadata);
+      if (translated) return translated;
     }
   } catch (error) {
     return { reason: 'INTERNAL', meta: { details: `unreadable: ${messageOf(error)}` } };
   }
   return undefined;
+}
+
+// What a callee with reasons of its own means by one of them; undefined for one that has no name here.
+export function translate(
+  { reasons, fields, numbers }: PeerReasons,
+  told: string,
+  facts: Readonly<Record<string, string>> = {},
+): { reason: Reason; meta: Record<string, string> } | undefined {
+  const reason = Object.hasOwn(reasons, told) ? reasons[told] : undefined;
+  if (!reason) return undefined;
+  const field = Object.hasOwn(fields, told) ? fields[told] : undefined;
+  const passed = numbers.filter((name) => /^\d{1,20}$/.test(facts[name] ?? ''));
+  const meta = Object.fromEntries(passed.map((name) => [name, facts[name] ?? '']));
+  return { reason, meta: field === undefined ? meta : { ...meta, field } };
 }
 
 function reasonOfCode(code: Status): Reason {

@@ -1,9 +1,11 @@
 import { ConfigError, absolutePath, commonShape, readConfig, rpcAddress, wholeNumber } from '@wrenn/kit/config';
+import { failpointShape } from '@wrenn/kit/failpoint';
 
 import { maxSlotIndex } from './domain/slot.ts';
 
 const shape = {
   ...commonShape,
+  ...failpointShape,
   listen: rpcAddress().default('unix:/run/wrenn/network.sock'),
   stateDir: absolutePath().default('/var/lib/wrenn/network'),
   // Services with disjoint ranges share a host; every name they make carries a slot's index.

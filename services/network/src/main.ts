@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { armFailpoints } from '@wrenn/kit/failpoint';
 import { openLog } from '@wrenn/kit/log';
 import { RpcServer } from '@wrenn/kit/rpc-server';
 import { runProgram } from '@wrenn/kit/run-program';
@@ -24,6 +25,7 @@ await runService(async () => {
   const config = readNetworkConfig(process.env);
   const range = { first: config.firstSlot, last: config.lastSlot };
   const log = openLog('network', config.logLevel);
+  armFailpoints(config, log);
   const stop = new Shutdown(log);
   stop.own('telemetry', startTelemetry('network', process.env['OTEL_EXPORTER_OTLP_ENDPOINT']));
 

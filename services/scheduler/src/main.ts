@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 
 import { systemClock } from '@wrenn/kit/clock';
+import { armFailpoints } from '@wrenn/kit/failpoint';
 import { openLog } from '@wrenn/kit/log';
 import { Shutdown, runService } from '@wrenn/kit/shutdown';
 import { startTelemetry } from '@wrenn/kit/telemetry/start';
@@ -11,6 +12,7 @@ import { startScheduler } from './scheduler.ts';
 await runService(async () => {
   const config = readSchedulerConfig(process.env);
   const log = openLog('scheduler', config.logLevel);
+  armFailpoints(config, log);
   const stop = new Shutdown(log);
   stop.own('telemetry', startTelemetry('scheduler', process.env.OTEL_EXPORTER_OTLP_ENDPOINT));
   const databaseUrl = (await readFile(config.databaseUrlFile, 'utf8')).trim();

@@ -1,5 +1,6 @@
 import { systemClock } from '@wrenn/kit/clock';
 import { readConfig } from '@wrenn/kit/config';
+import { armFailpoints } from '@wrenn/kit/failpoint';
 import { openLog } from '@wrenn/kit/log';
 import { RpcServer } from '@wrenn/kit/rpc-server';
 import { runProgram } from '@wrenn/kit/run-program';
@@ -20,6 +21,7 @@ await runService(async () => {
   process.umask(0o022);
   const config = readConfig(snapshotStoreShape, process.env);
   const log = openLog('snapshot-store', config.logLevel);
+  armFailpoints(config, log);
   const stop = new Shutdown(log);
   stop.own('telemetry', startTelemetry('snapshot-store', process.env.OTEL_EXPORTER_OTLP_ENDPOINT));
   const directory = stop.own('data directory', await StoreDirectory.open(config.dataDir));

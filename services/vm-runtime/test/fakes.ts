@@ -22,6 +22,7 @@ export class FakeSlots implements Slots {
   readonly leased = new Set<SandboxId>();
   failure: Error | undefined;
   releaseFailure: Error | undefined;
+  listFailure: Error | undefined;
 
   async lease(owner: SandboxId) {
     this.leased.add(owner);
@@ -36,6 +37,7 @@ export class FakeSlots implements Slots {
   }
 
   async owners(): Promise<SandboxId[]> {
+    if (this.listFailure) throw this.listFailure;
     return [...this.leased];
   }
 }
@@ -107,7 +109,7 @@ export class FakeVmm implements Vmm {
     return machine;
   }
 
-  async adopt(sandboxId: SandboxId): Promise<Machine | undefined> {
+  adopt(sandboxId: SandboxId): Machine | undefined {
     return this.running.get(sandboxId);
   }
 

@@ -88,7 +88,8 @@ export async function startAgent({ rpc, http, raw }: StandIn): Promise<StandInAg
   };
 }
 
-async function listenSomewhere(server: Server): Promise<string> {
+// On the agent's port of a loopback address that nobody else uses.
+export async function listenSomewhere(server: Server): Promise<string> {
   for (;;) {
     const address = `127.${randomInt(2, 250)}.${randomInt(0, 250)}.${randomInt(1, 250)}`;
     const isFree = await new Promise<boolean>((resolve) => {

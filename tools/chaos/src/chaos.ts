@@ -1,5 +1,6 @@
-// Rounds of work, each with one fault in it; after each the mesh must agree with itself, and nothing that ran
-// may be lost. The faults come from a shuffled deck, so that every one has its turn before any has its second.
+// First death at each step of create and destroy, one after the other; then rounds of work, each with one fault
+// in it, from a shuffled deck, so that every one has its turn before any has its second. After each fault the
+// mesh must agree with itself and with the machine, and nothing that ran may be lost.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { planServices } from '@wrenn/cli/mesh/service-plan';
@@ -9,8 +10,9 @@ import type { TestMesh } from '@wrenn/e2e/mesh';
 
 import { Calls } from './calls.ts';
 import type { Dice } from './dice.ts';
-import { type Fault, allFaults, vmmsOf } from './faults.ts';
+import { type Fault, enumeratedFaults, randomFaults, vmmsOf } from './faults.ts';
 import type { History } from './history.ts';
+import { strangersOn } from './host-view.ts';
 import { Population } from './population.ts';
 
 export interface ChaosOptions {
@@ -18,7 +20,8 @@ export interface ChaosOptions {
   readonly dice: Dice;
   readonly seed: number;
   readonly history: History;
-  readonly endMs: number;
+  // For the rounds; the steps take as long as they take.
+  readonly roundsMs: number;
   readonly failpointFile: string;
   // Only faults whose name holds this text.
   readonly filter: string;
@@ -26,17 +29,25 @@ export interface ChaosOptions {
 
 const maxResidents = 4;
 const quietMs = 1500;
+const strikeLimitMs = 5000;
 
 export async function runChaos(options: ChaosOptions): Promise<void> {
-  const { mesh, dice, seed, history, endMs } = options;
+  const { mesh, dice, seed, history, roundsMs } = options;
   const calls = new Calls(history);
   const population = new Population(mesh, calls, history, seed);
-  const faults = allFaults({ ...options, population }).filter(({ name }) => name.includes(options.filter));
+  const isChosen = ({ name }: Fault) => name.includes(options.filter);
+  const steps = enumeratedFaults({ ...options, population }).filter(isChosen);
+  const faults = [...randomFaults({ ...options, population }).filter(isChosen), ...steps];
   if (faults.length === 0) throw new Error(`no fault has "${options.filter}" in its name`);
-  const signal = { isOver: () => Date.now() > endMs };
   await Promise.all([population.create(), population.create()]);
+  for (const [index, fault] of alternated(steps).entries()) {
+    history.note(`step ${index + 1} of ${steps.length}: ${fault.name}`);
+    await dieOnce(population, dice, fault, history);
+    await settle(options, population, fault);
+  }
+  const endMs = Date.now() + roundsMs;
   let deck: Fault[] = [];
-  for (let round = 1; !signal.isOver(); round++) {
+  for (let round = 1; Date.now() < endMs; round++) {
     if (deck.length === 0) deck = shuffled(faults, dice);
     const fault = deck.pop();
     if (!fault) return;
@@ -65,11 +76,33 @@ async function inject(fault: Fault, history: History): Promise<void> {
   history.note(`fault: ${fault.name}: ${await fault.inject()}`);
 }
 
+// Creates and destroys in turn, so that there is always something to destroy and never too much.
+function alternated(steps: readonly Fault[]): Fault[] {
+  const creates = steps.filter(({ trap }) => trap?.struckBy === 'create');
+  const destroys = steps.filter(({ trap }) => trap?.struckBy === 'destroy');
+  const order: Fault[] = [];
+  while (creates.length + destroys.length > 0) {
+    order.push(...creates.splice(0, 1), ...destroys.splice(0, 1));
+  }
+  return order;
+}
+
+async function dieOnce(population: Population, dice: Dice, fault: Fault, history: History): Promise<void> {
+  while (population.size >= maxResidents) await population.destroy(dice.pick(population.settled));
+  if (population.settled.length < 2) await population.create();
+  await inject(fault, history);
+  await strike(fault, population, dice);
+  const endMs = Date.now() + strikeLimitMs;
+  while (fault.trap?.hasStruck() === false && Date.now() < endMs) await sleep(20);
+  if (fault.trap?.hasStruck() === false) history.breach(`${fault.name}: never came to it`);
+  await fault.lift?.();
+}
+
 // A fault that lies in wait gets what it waits for.
-async function strike({ struckBy }: Fault, population: Population, dice: Dice): Promise<void> {
+async function strike({ trap }: Fault, population: Population, dice: Dice): Promise<void> {
   const { settled } = population;
-  if (struckBy === 'create') await population.create();
-  if (struckBy === 'destroy' && settled.length > 0) await population.destroy(dice.pick(settled));
+  if (trap?.struckBy === 'create') await population.create();
+  if (trap?.struckBy === 'destroy' && settled.length > 0) await population.destroy(dice.pick(settled));
 }
 
 // None of these rejects: what goes wrong is noted, and what must not is a breach.
@@ -109,7 +142,8 @@ async function problemsOf(mesh: TestMesh, population: Population): Promise<strin
   const down = services.filter((_plan, index) => !answers[index]?.isServing).map(({ name }) => `${name} is down`);
   if (down.length > 0) return down;
   try {
-    return await population.disagreements(vmmsOf(mesh));
+    const problems = await population.disagreements(vmmsOf(mesh));
+    return problems.length > 0 ? problems : await strangersOn(mesh, vmmsOf(mesh));
   } catch (error) {
     return [`the mesh cannot be asked: ${messageOf(error)}`];
   }

@@ -4,7 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { isDatabaseOf } from '@wrenn/cli/mesh/orphans';
 import { type ServiceName, planServices } from '@wrenn/cli/mesh/service-plan';
 import { listProcesses } from '@wrenn/cli/proc';
-import { failpointNames } from '@wrenn/kit/failpoint';
+import { type FailpointName, createFailpoints, destroyFailpoints } from '@wrenn/kit/failpoint';
 import { isRunning, signalProcess } from '@wrenn/kit/process-identity';
 import type { TestMesh } from '@wrenn/e2e/mesh';
 
@@ -15,12 +15,17 @@ export interface Fault {
   readonly name: string;
   // How long the mesh may take to agree with itself again.
   readonly settleLimitMs: number;
-  // What must happen after it for it to strike.
-  readonly struckBy?: 'create' | 'destroy';
+  // What must happen after it for it to strike, and whether it has.
+  readonly trap?: Trap;
   // Returns what it did, for the history.
   inject(): Promise<string>;
   // Takes back what would go on by itself.
   lift?(): Promise<void>;
+}
+
+export interface Trap {
+  readonly struckBy: 'create' | 'destroy';
+  hasStruck(): boolean;
 }
 
 const settleLimitMs = 10_000;
@@ -34,15 +39,23 @@ export interface FaultParts {
   readonly failpointFile: string;
 }
 
-export function allFaults(parts: FaultParts): readonly Fault[] {
+// Death at each step of create and destroy, in their order.
+export function enumeratedFaults(parts: FaultParts): readonly Fault[] {
+  return [
+    ...createFailpoints.map((name) => dieAt(parts, name, 'create')),
+    ...destroyFailpoints.map((name) => dieAt(parts, name, 'destroy')),
+  ];
+}
+
+export function randomFaults(parts: FaultParts): readonly Fault[] {
   const services = planServices(parts.mesh.mesh.options).map(({ name }) => name);
   return [
     ...services.map((name) => killService(parts, name)),
+    killAllServices(parts, services),
     killDatabase(parts),
     hitVmm(parts, 'kill a VMM', 'SIGKILL', settleLimitMs),
     hitVmm(parts, 'freeze a VMM', 'SIGSTOP', frozenLimitMs),
     crashGuest(parts),
-    ...failpointNames.map((name) => dieAt(parts, name)),
   ];
 }
 
@@ -55,6 +68,20 @@ function killService({ mesh }: FaultParts, name: ServiceName): Fault {
       if (!victim) return `${name} does not run right now`;
       signalProcess(victim, 'SIGKILL');
       return `pid ${victim.pid}`;
+    },
+  };
+}
+
+// As when the machine kills all that is not a VM, or somebody upgrades in a hurry.
+function killAllServices({ mesh }: FaultParts, names: readonly ServiceName[]): Fault {
+  return {
+    name: 'kill all services',
+    // They start on the same processors, at the same time.
+    settleLimitMs: 2 * settleLimitMs,
+    async inject() {
+      const victims = names.flatMap((name) => mesh.mesh.service(name).running ?? []);
+      for (const victim of victims) signalProcess(victim, 'SIGKILL');
+      return `${victims.length} of them`;
     },
   };
 }
@@ -108,9 +135,18 @@ function crashGuest({ population, dice }: FaultParts): Fault {
   };
 }
 
-// vm-runtime dies the next time that a create or a destroy passes this step.
-function dieAt({ mesh, failpointFile }: FaultParts, name: string): Fault {
+const serviceOf: Readonly<Record<string, ServiceName>> = {
+  scheduler: 'scheduler',
+  vm: 'vm-runtime',
+  network: 'network',
+  store: 'snapshot-store',
+};
+
+// A service dies the next time that a create or a destroy passes this step.
+function dieAt({ mesh, failpointFile }: FaultParts, name: FailpointName, struckBy: Trap['struckBy']): Fault {
+  const service = serviceOf[name.split('.')[0] ?? ''] ?? 'vm-runtime';
   let watch: NodeJS.Timeout | undefined;
+  let hasStruck = false;
   const lift = async () => {
     clearInterval(watch);
     await writeFile(failpointFile, '');
@@ -118,13 +154,18 @@ function dieAt({ mesh, failpointFile }: FaultParts, name: string): Fault {
   return {
     name: `die at ${name}`,
     settleLimitMs,
-    struckBy: /destroy|release/.test(name) ? 'destroy' : 'create',
+    trap: { struckBy, hasStruck: () => hasStruck },
     async inject() {
-      const victim = mesh.mesh.service('vm-runtime').running;
+      const victim = mesh.mesh.service(service).running;
+      hasStruck = false;
       await writeFile(failpointFile, `${name}=exit`);
       // Once: its next life shall live.
-      watch = setInterval(() => void (victim && !isRunning(victim) && lift()), 20);
-      return 'armed';
+      watch = setInterval(() => {
+        if (!victim || isRunning(victim)) return;
+        hasStruck = true;
+        void lift();
+      }, 20);
+      return `armed in ${service}`;
     },
     lift,
   };

@@ -26,6 +26,7 @@ const { values, positionals } = parseArgs({
     'first-slot': { type: 'string', default: '20500' },
   },
 });
+const slotCount = 32;
 const mode = positionals[0] ?? 'chaos';
 const seed = Number(values.seed ?? randomInt(1_000_000));
 const minutes = Number(values.minutes);
@@ -43,15 +44,15 @@ const failpointFile = join(dataDir, 'failpoints');
 const history = new History(join(repositoryRoot, '.build/chaos', `${mode}-${seed}.log`));
 history.note(`${mode}, seed ${seed}: again with \`node tools/chaos/src/main.ts ${mode} --seed ${seed}\``);
 try {
-  const slots = { firstSlot, lastSlot: firstSlot + 63 };
+  const slots = { firstSlot, lastSlot: firstSlot + slotCount - 1 };
   const mesh = await TestMesh.start({ place: { dataDir, ...slots }, templates: ['minimal'], failpointFile });
   try {
     const dice = new Dice(seed);
     let before = measure(mesh.mesh);
     if (mode === 'soak') before = await runSoak({ mesh, dice, history, count });
     else {
-      const endMs = Date.now() + minutes * 60_000;
-      await runChaos({ mesh, dice, seed, history, endMs, failpointFile, filter: values.fault });
+      const roundsMs = minutes * 60_000;
+      await runChaos({ mesh, dice, seed, history, roundsMs, failpointFile, filter: values.fault });
     }
     process.stdout.write(`\n${growthTable(before, measure(mesh.mesh))}\n\n`);
   } finally {

@@ -21,15 +21,17 @@ export interface SoakOptions {
 const atOnce = 3;
 const warmUpCount = 6;
 const abortedShare = 0.25;
-// Longer than a create takes on a busy machine, so that every moment of it comes to be one.
-const longestLifeMs = 6000;
+// How many lives tell how long one takes just now.
+const recentCount = 12;
 
 // Returns what the services took before.
 export async function runSoak({ mesh, dice, history, count }: SoakOptions): Promise<UsageByService> {
   const calls = new Calls(history);
   let made = 0;
   let aborted = 0;
+  const recentMs: number[] = [];
   const one = async (what: string, abortAfterMs: number | undefined) => {
+    const startMs = Date.now();
     const abort = new AbortController();
     const timer = abortAfterMs === undefined ? undefined : setTimeout(() => abort.abort(), abortAfterMs);
     try {
@@ -39,6 +41,8 @@ export async function runSoak({ mesh, dice, history, count }: SoakOptions): Prom
         made += 1;
         await mesh.client.sandboxes.destroy({ sandboxId: sandbox?.id ?? '' }, options);
       });
+      recentMs.push(Date.now() - startMs);
+      if (recentMs.length > recentCount) recentMs.shift();
     } catch (error) {
       if (hasReason(error, 'CANCELLED')) aborted += 1;
       else history.breach(`${what} failed: ${messageOf(error)}`);
@@ -51,14 +55,13 @@ export async function runSoak({ mesh, dice, history, count }: SoakOptions): Prom
     await Promise.all(Array.from({ length: atOnce }, (_, lane) => one(`warm-up ${i + lane}`, undefined)));
   }
   const before = measure(mesh.mesh);
-  // Drawn ahead, so that the order in which lanes take them changes nothing.
-  const plans = Array.from({ length: count }, () =>
-    dice.chance(abortedShare) ? dice.between(0, longestLifeMs) : undefined,
-  );
+  // Drawn ahead, so that the order in which lanes take them changes nothing: at which part of its life each of
+  // them ends, of one as short as the shortest of late, so that it comes to that.
+  const plans = Array.from({ length: count }, () => (dice.chance(abortedShare) ? dice.next() : undefined));
   const queue = plans.entries();
   const lane = async () => {
-    for (const [index, abortAfterMs] of queue) {
-      await one(`life ${index}`, abortAfterMs);
+    for (const [index, abortedAt] of queue) {
+      await one(`life ${index}`, abortedAt === undefined ? undefined : abortedAt * Math.min(...recentMs));
       if ((index + 1) % 50 === 0) history.note(`${index + 1} lives: ${made} made, ${aborted} aborted`);
     }
   };

@@ -8,10 +8,14 @@ import type { Place } from './mesh.ts';
 
 export const workers = 2;
 const slots = { first: 20_100, count: 64 } as const;
+// Of a run beside another one, which names its first slot by WRENN_E2E_FIRST_SLOT.
+const ownCount = 32;
 
 export function ownPlace(): Place {
   const worker = (Number(process.env['VITEST_POOL_ID'] ?? '1') - 1) % workers;
-  const share = slots.count / workers;
-  const firstSlot = slots.first + worker * share;
+  const own = process.env['WRENN_E2E_FIRST_SLOT'];
+  const { first, count } = own ? { first: Number(own), count: ownCount } : slots;
+  const share = count / workers;
+  const firstSlot = first + worker * share;
   return { dataDir: join(inject('dataDir'), `worker-${worker}`), firstSlot, lastSlot: firstSlot + share - 1 };
 }

@@ -40,12 +40,14 @@ impl Ports {
     }
 
     /// Looks once, then every 500 ms. `own` is the agent's port; forwarders listen on `guest`, if it is given.
-    pub async fn follow(self: Arc<Self>, own: u16, guest: Option<IpAddr>, connections: Arc<Connections>) {
-        let mut scanner = match Scanner::open() {
-            Ok(scanner) => scanner,
-            Err(e) => return say(format_args!("ports cannot be watched: {e}")),
-        };
-        let mut forwarders = Forwarders::new(guest, connections);
+    pub fn follow(self: &Arc<Self>, own: u16, guest: Option<IpAddr>, connections: Arc<Connections>) {
+        match Scanner::open() {
+            Ok(scanner) => drop(tokio::spawn(self.clone().look(scanner, own, Forwarders::new(guest, connections)))),
+            Err(e) => say(format_args!("ports cannot be watched: {e}")),
+        }
+    }
+
+    async fn look(self: Arc<Self>, mut scanner: Scanner, own: u16, mut forwarders: Forwarders) {
         let mut ticks = interval(POLL_EVERY);
         // After a freeze one look is enough.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,6 +1,7 @@
 //! Who listens, from /proc/net/tcp and tcp6. The files stay open and the buffers are used again and again:
 //! a look that finds nothing new allocates nothing. The kernel lists listeners first, so reading stops with
-//! the first other socket, however many there are.
+//! the first other socket, however many there are; but to find that there is none it walks a hash table that
+//! grows with the machine's memory, so no read is made only to be told of the end.
 
 use std::fs::File;
 use std::io;
@@ -10,6 +11,8 @@ use std::os::unix::fs::FileExt as _;
 const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 /// The kernel gives a page at a time.
 const READ_BYTES: usize = 4096;
+/// More than any line has: with room for this much left, there was none to add.
+const LINE_BYTES: usize = 512;
 /// A guest with more listening sockets has those beyond ignored.
 const TEXT_BYTES: usize = 4 << 20;
 
@@ -61,7 +64,7 @@ fn read_listening(table: &File, text: &mut Vec<u8>) -> io::Result<()> {
         text.truncate(start + n);
         // Reads end with whole lines.
         let last = text.trim_ascii_end().rsplit(|&b| b == b'\n').next().unwrap_or_default();
-        if n == 0 || (fields(last).is_some() && listener(last).is_none()) {
+        if n + LINE_BYTES < READ_BYTES || (fields(last).is_some() && listener(last).is_none()) {
             break;
         }
     }

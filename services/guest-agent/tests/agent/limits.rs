@@ -1,6 +1,6 @@
 //! Limits of the guest are felt as errors with a reason, never as a dead agent.
 
-use crate::support::{Agent, Scratch, descriptors, eventually, sh, small_disk};
+use crate::support::{Agent, Scratch, descriptors, eventually, small_disk};
 use nix::sys::resource::{Resource, getrlimit};
 use serde_json::json;
 use std::fs;
@@ -47,23 +47,6 @@ fn words(events: crate::support::Events) -> (String, String) {
 
 fn no_process_left() -> (String, String) {
     ("resource_exhausted".to_owned(), "NO_PROCESS_LEFT".to_owned())
-}
-
-#[test]
-fn the_agent_is_never_ended_for_memory_but_its_children_are_as_any_program() {
-    let agent = Agent::start();
-    let adjustment = |pid: &str| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim().to_owned();
-    assert_eq!(adjustment(&agent.pid().to_string()), "-1000");
-    for request in [sh("cat /proc/self/oom_score_adj"), {
-        let mut with_pty = sh("cat /proc/self/oom_score_adj");
-        with_pty["pty"] = json!({});
-        with_pty
-    }] {
-        assert_eq!(agent.start_process(&request).run().text().trim(), "0");
-    }
-    let nobody = crate::support::basic("nobody");
-    let run = agent.stream("process.Process/Start", &sh("cat /proc/self/oom_score_adj"), &[("authorization", &nobody)]);
-    assert_eq!(run.run().text(), "0\n");
 }
 
 #[test]

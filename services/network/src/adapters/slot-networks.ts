@@ -1,6 +1,7 @@
 // Builds and removes slots with `ip` and `nft`: four short processes for one slot, three of them at once.
 import { existsSync, readdirSync } from 'node:fs';
 
+import { failpoint } from '@wrenn/kit/failpoint';
 import type { RunProgram } from '@wrenn/kit/run-program';
 
 import { slotRules } from '../domain/firewall.ts';
@@ -22,16 +23,19 @@ export class KernelSlotNetworks implements SlotNetworks {
 
   async build(slot: Slot): Promise<void> {
     await this.#run('ip', ['-batch', '-'], { input: hostLines(slot) });
+    await failpoint('network.build.linked');
     const parts = await Promise.allSettled([
       this.#run('ip', ['-netns', slot.namespace, '-batch', '-'], { input: innerLines(slot) }),
       this.#inside(slot, 'sysctl', ['-qew', ...innerSettings]),
       this.#inside(slot, 'nft', ['-f', '-'], slotRules(slot)),
     ]);
     for (const part of parts) if (part.status === 'rejected') throw part.reason;
+    await failpoint('network.build.done');
   }
 
   // A slot with a process in it is in use, whatever the book says: it is not touched.
   async remove(slot: Slot): Promise<void> {
+    await failpoint('network.remove.begun');
     const inhabitants = inhabitantsOf(slot);
     if (inhabitants.length > 0) {
       throw new Error(`processes still live in ${slot.namespace}: ${inhabitants.slice(0, 5).join(', ')}`);
@@ -44,6 +48,7 @@ export class KernelSlotNetworks implements SlotNetworks {
     if (batch.length > 0) await this.#run('ip', ['-batch', '-'], { input: `${batch.join('\n')}\n` });
     const left = remainsOf(slot);
     if (left.hasLink || left.hasNamespace) throw new Error(`slot ${slot.index} is still there after its removal`);
+    await failpoint('network.remove.done');
   }
 
   async survey(range: SlotRange, leases: Leases): Promise<Survey> {

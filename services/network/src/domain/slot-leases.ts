@@ -1,6 +1,7 @@
 // Who holds which slot. A lease is on disk before its owner hears of it, and off the disk before its
 // network is touched: whenever this process dies, the book and the kernel can be brought together again.
 import { WrennError } from '@wrenn/kit/errors';
+import { failpoint } from '@wrenn/kit/failpoint';
 import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 
@@ -42,12 +43,14 @@ export class SlotLeases {
       const slot = await this.#stock.take();
       this.#leases.set(owner, slot);
       try {
+        await failpoint('network.lease.taken');
         await this.record();
       } catch (error) {
         this.#leases.delete(owner);
         this.#stock.putBack(slot);
         throw error;
       }
+      await failpoint('network.lease.recorded');
       this.#log.info({ sandbox: owner, slot: slot.index }, 'slot leased');
       return slot;
     });

@@ -3,6 +3,7 @@
 import type { Clock } from '@wrenn/kit/clock';
 import { type CallDeadline, inMs, within } from '@wrenn/kit/deadlines';
 import { WrennError, messageOf } from '@wrenn/kit/errors';
+import { failpoint } from '@wrenn/kit/failpoint';
 import { type SandboxId, newSandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 
@@ -61,8 +62,10 @@ export class CreateSandbox {
           continue;
         }
         terms.onPlaced?.();
+        await failpoint('scheduler.create.placed');
         const madeAfterMs = performance.now() - startMs;
         const made = await this.#make(placed.sandbox, placed.host, spec, caller, operation.signal);
+        await failpoint('scheduler.create.recorded');
         const later = made.timings.map((each) => ({ ...each, startedAfterMs: each.startedAfterMs + madeAfterMs }));
         return { sandbox: made.sandbox, timings: [...timings, ...later] };
       } finally {
@@ -116,6 +119,7 @@ export class CreateSandbox {
       const call = within({ signal, deadlineAtMs: caller.deadlineAtMs }, createLimitMs);
       const vm = await vms.create(host.address, { ...spec, id: sandbox.id }, call);
       signal.throwIfAborted();
+      await failpoint('scheduler.create.made');
       const running = await sandboxes.move(sandbox, {
         to: 'running',
         reason: 'AGENT_READY',

@@ -2,6 +2,7 @@
 // and all wait for the same release. A release outlives its callers; one that fails is taken up again.
 import { inMs } from '@wrenn/kit/deadlines';
 import { WrennError } from '@wrenn/kit/errors';
+import { failpoint } from '@wrenn/kit/failpoint';
 import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 
@@ -71,9 +72,12 @@ export class DestroySandbox {
     await operations.interrupt(claimed.id);
     const operation = operations.begin(claimed.id);
     try {
+      await failpoint('scheduler.destroy.claimed');
       const host = claimed.hostId === undefined ? undefined : await hosts.find(claimed.hostId);
       if (host) await vms.destroy(host.address, claimed.id, inMs(destroyLimitMs, this.#closing.signal));
+      await failpoint('scheduler.destroy.released');
       const destroyed = await sandboxes.move(claimed, { to: 'destroyed', reason: 'RELEASED' });
+      await failpoint('scheduler.destroy.recorded');
       if (destroyed) return destroyed;
       const now = await sandboxes.find(claimed.id);
       if (now?.state === 'destroyed') return now;

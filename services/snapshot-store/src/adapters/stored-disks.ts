@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { Clock } from '@wrenn/kit/clock';
 import { writeDurably } from '@wrenn/kit/durable-file';
 import { WrennError, messageOf } from '@wrenn/kit/errors';
+import { failpoint } from '@wrenn/kit/failpoint';
 import { type SandboxId, isSandboxId } from '@wrenn/kit/ids';
 
 import type { DiskBackend, DiskFacts } from '../domain/disk-backend.ts';
@@ -56,8 +57,11 @@ export class StoredDisks implements DiskFiles {
       const staged = await this.#directory.stage();
       try {
         await this.#make(join(staged, diskName), base, virtualBytes);
+        await failpoint('store.disk.made');
         await writeDurably(join(staged, manifestName), this.#manifest(id, base, virtualBytes));
+        await failpoint('store.disk.described');
         await this.#directory.publish(staged, home);
+        await failpoint('store.disk.published');
       } catch (error) {
         await this.#directory.discard(staged);
         throw error;
@@ -69,8 +73,10 @@ export class StoredDisks implements DiskFiles {
   async delete(id: SandboxId): Promise<void> {
     const retired = await this.#directory.retire(this.#home(id));
     if (retired === undefined) return;
+    await failpoint('store.disk.retired');
     await this.#backend.delete(join(retired, diskName));
     await this.#directory.discard(retired);
+    await failpoint('store.disk.removed');
   }
 
   async #make(path: string, base: ImageVersion, virtualBytes: number): Promise<void> {

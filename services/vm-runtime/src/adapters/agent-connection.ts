@@ -4,7 +4,7 @@ import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2
 import type { OutboundCall } from '@wrenn/kit/deadlines';
 import { type Reason, WrennError } from '@wrenn/kit/errors';
 import { type LaneName, Lanes, type RpcClient } from '@wrenn/kit/lanes';
-import { Metadata } from 'nice-grpc-common';
+import { ClientError, Metadata } from 'nice-grpc-common';
 
 import type { CloseReason } from '../domain/guest-agent.ts';
 import { agentReasons } from './agent-reasons.ts';
@@ -84,10 +84,13 @@ export class AgentConnection {
     }
   }
 
-  translated(error: unknown): unknown {
-    if (!(error instanceof WrennError)) return error;
+  translated(error: unknown): WrennError {
     if (this.gone.aborted) return new WrennError(this.#why, closeMessages[this.#why], { cause: error });
-    const reason = reasonsHere[error.reason] ?? error.reason;
+    // Bytes that grpc-js does not foresee make it fail without a status.
+    if (!(error instanceof WrennError)) {
+      return new WrennError('AGENT_MISBEHAVED', 'the agent sent what cannot be read', { cause: error });
+    }
+    const reason = isBrokenOff(error) ? 'AGENT_UNREACHABLE' : (reasonsHere[error.reason] ?? error.reason);
     return new WrennError(reason, printable(error.message), { cause: error, meta: error.meta });
   }
 
@@ -98,6 +101,9 @@ export class AgentConnection {
     this.#sockets?.close();
   }
 }
+
+// By the other side: what our side cancels fails by an AbortError.
+const isBrokenOff = ({ reason, cause }: WrennError) => reason === 'CANCELLED' && cause instanceof ClientError;
 
 // The text comes from inside the guest and ends in terminals and logs.
 export function printable(text: string): string {

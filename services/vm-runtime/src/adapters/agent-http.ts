@@ -3,7 +3,8 @@
 import { type ClientRequest, type IncomingMessage, request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 
-import { type Reason, WrennError, messageOf } from '@wrenn/kit/errors';
+import { WrennError, messageOf } from '@wrenn/kit/errors';
+import { translate } from '@wrenn/kit/rpc-errors';
 
 import { type AgentConnection, agentPort, printable } from './agent-connection.ts';
 import { agentReasons } from './agent-reasons.ts';
@@ -79,8 +80,8 @@ export async function refusalOf(response: IncomingMessage): Promise<WrennError> 
     if (size > maxFailureBytes) break;
   }
   const told = parsed(Buffer.concat(pieces).toString('utf8'));
-  const reason: Reason | undefined = agentReasons.reasons[told.reason];
-  if (reason) return new WrennError(reason, printable(told.message));
+  const known = translate(agentReasons, told.reason);
+  if (known) return new WrennError(known.reason, printable(told.message), { meta: known.meta });
   return new WrennError('AGENT_MISBEHAVED', `the agent answered with ${statusCode}: ${printable(told.message)}`);
 }
 

@@ -7,7 +7,7 @@ import { timestampNow } from '@bufbuild/protobuf/wkt';
 import { type OutboundCall, inMs } from '@wrenn/kit/deadlines';
 import type { RpcClient } from '@wrenn/kit/lanes';
 import { Health } from '@wrenn/proto/grpc/health/v1/health';
-import { Process, type Signal, type ProcessEvent as WireEvent } from '@wrenn/proto/process/process';
+import { Process, type Signal } from '@wrenn/proto/process/process';
 import { AgentService, type WatchPortsResponse } from '@wrenn/proto/wrenn/agent/v1/agent';
 
 import type { AgentDialer } from '../domain/vm.ts';
@@ -25,6 +25,7 @@ import type {
 import type { GuestFiles } from '../domain/guest-files.ts';
 import { AgentConnection, agentPort } from './agent-connection.ts';
 import { GrpcGuestFiles } from './grpc-guest-files.ts';
+import { type StreamLimits, processEvents } from './process-stream.ts';
 
 // What a guest's kernel pool holds: a booted VM has nothing else to start from but the CPU's own.
 const entropyBytes = 64;
@@ -33,8 +34,14 @@ const dialTimeoutMs = 100;
 const dialPauseMs = 10;
 
 export class GrpcAgentDialer implements AgentDialer {
+  readonly #limits: StreamLimits | undefined;
+
+  constructor(limits?: StreamLimits) {
+    this.#limits = limits;
+  }
+
   dial(guestAddress: string, accessToken: string): GuestAgent {
-    return new GrpcGuestAgent(new AgentConnection(guestAddress, accessToken));
+    return new GrpcGuestAgent(new AgentConnection(guestAddress, accessToken), this.#limits);
   }
 }
 
@@ -42,9 +49,11 @@ class GrpcGuestAgent implements GuestAgent {
   readonly files: GuestFiles;
   readonly #connection: AgentConnection;
   readonly #process: RpcClient<typeof Process.method>;
+  readonly #limits: StreamLimits | undefined;
 
-  constructor(connection: AgentConnection) {
+  constructor(connection: AgentConnection, limits: StreamLimits | undefined) {
     this.#connection = connection;
+    this.#limits = limits;
     this.#process = connection.client('interactive', Process);
     this.files = new GrpcGuestFiles(connection, 'interactive');
   }
@@ -79,14 +88,15 @@ class GrpcGuestAgent implements GuestAgent {
       stdin: options.hasStdin,
       ...(options.tag && { tag: options.tag }),
     };
-    const call = this.#connection.as(command.user, { signal });
-    return this.#connection.streamed(this.#process.start(request, call), domainEvent);
+    const open = (bounded: AbortSignal) =>
+      this.#process.start(request, this.#connection.as(command.user, { signal: bounded }));
+    return processEvents(this.#connection, open, 0n, signal, this.#limits);
   }
 
   connect(selector: Selector, afterSequence: bigint | undefined, signal: AbortSignal): AsyncIterable<ProcessEvent> {
     const request = { process: wireSelector(selector), ...(afterSequence !== undefined && { afterSequence }) };
-    const call = this.#connection.as('', { signal });
-    return this.#connection.streamed(this.#process.connect(request, call), domainEvent);
+    const open = (bounded: AbortSignal) => this.#process.connect(request, this.#connection.as('', { signal: bounded }));
+    return processEvents(this.#connection, open, afterSequence, signal, this.#limits);
   }
 
   async sendInput(selector: Selector, data: Uint8Array, call: OutboundCall): Promise<void> {
@@ -159,26 +169,6 @@ function wireSelector(selector: Selector) {
   const chosen =
     'pid' in selector ? { case: 'pid' as const, value: selector.pid } : { case: 'tag' as const, value: selector.tag };
   return { selector: chosen };
-}
-
-function domainEvent({ event: wire }: { event?: WireEvent | undefined }): ProcessEvent | undefined {
-  if (!wire) return undefined;
-  const { event, sequence } = wire;
-  switch (event.case) {
-    case 'start':
-      return { kind: 'started', pid: event.value.pid };
-    case 'end': {
-      const exitCode = Math.min(Math.max(event.value.exitCode, 0), 255);
-      return { kind: 'exited', sequence, exitCode, signal: event.value.exited ? 0 : Math.max(exitCode - 128, 0) };
-    }
-    case 'data': {
-      const { output } = event.value;
-      if (output.case !== 'stdout' && output.case !== 'stderr') return undefined;
-      return { kind: output.case, sequence, data: output.value };
-    }
-    default:
-      return undefined;
-  }
 }
 
 function portChange({ change }: WatchPortsResponse): PortChange | undefined {

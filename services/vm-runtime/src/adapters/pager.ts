@@ -92,11 +92,11 @@ export class Pager {
     while (isCared && isRunning(process)) await sleep(goneLookMs);
   }
 
-  // Why a VM ended, if its pager knows.
-  async fatalOf(paths: VmPaths): Promise<Death | undefined> {
+  // Why a VM ended, where its pager knows better.
+  async explain(death: Death, process: ProcessIdentity, paths: VmPaths): Promise<Death> {
     const fatal = (await linesOf(paths)).find(({ event }) => event === 'fatal');
     if (fatal) return { reason: 'MEMORY_CORRUPT', message: fatal.message ?? 'a page could not be read' };
-    return { reason: 'PAGER_DIED', message: 'QEMU or its pager ended unexpectedly' };
+    return isRunning(process) ? death : { reason: 'PAGER_DIED', message: 'QEMU or its pager ended unexpectedly' };
   }
 
   async #await(event: Line['event'], process: ProcessIdentity, paths: VmPaths): Promise<void> {

@@ -13,35 +13,78 @@ import { consoleBytes } from './qemu-args.ts';
 import { Qmp, type QmpEvent } from './qmp.ts';
 import type { VmPaths } from './vm-paths.ts';
 
-// Stopping writes out what QEMU keeps of the disk's tables.
-const stopLimitMs = 10_000;
-
 export interface MachineParts {
   readonly processes: MachineProcesses;
   readonly paths: VmPaths;
   readonly pager: Pager;
 }
 
-// A running QEMU, known by its process and spoken to by QMP.
+type Ended = PromiseWithResolvers<Death>;
+
+const connectLimitMs = 10_000;
+const connectPauseMs = 100;
+const answerLimitMs = 5000;
+const loadPauseMs = 2;
+// Stopping writes out what QEMU keeps of the disk's tables.
+const stopLimitMs = 10_000;
+// Of a machine that runs, stands still, or is being restored. Any other is of a guest that is over.
+const livingStatuses = ['running', 'paused', 'prelaunch', 'inmigrate', 'postmigrate', 'save-vm', 'restore-vm'];
+
+// A QEMU that was started just now, known by its process and spoken to by QMP.
 export async function connectMachine(parts: MachineParts, signal: AbortSignal): Promise<QemuMachine> {
-  const { processes, paths, pager } = parts;
   const ended = Promise.withResolvers<Death>();
+  const qmp = await openQmp(parts, ended, signal);
+  return new QemuMachine(parts, Promise.resolve(qmp), ended.promise);
+}
+
+// One of an earlier life, taken charge of at once and spoken to as soon as it answers: one that stands still
+// holds up nobody. Whether it lives is for the watchdog to say.
+export function reconnectMachine(parts: MachineParts): QemuMachine {
+  const ended = Promise.withResolvers<Death>();
+  return new QemuMachine(parts, untilOpen(parts, ended), ended.promise);
+}
+
+async function untilOpen(parts: MachineParts, ended: Ended): Promise<Qmp | undefined> {
+  for (;;) {
+    try {
+      return await openQmp(parts, ended, AbortSignal.timeout(connectLimitMs));
+    } catch {
+      // Why it does not answer makes no difference: what counts is whether it runs.
+      if (!isRunning(parts.processes.vmm)) {
+        ended.resolve(await deathOf(parts));
+        return undefined;
+      }
+      await sleep(connectPauseMs, undefined, { ref: false });
+    }
+  }
+}
+
+async function openQmp(parts: MachineParts, ended: Ended, signal: AbortSignal): Promise<Qmp> {
+  const { processes, paths, pager } = parts;
   const onEvent = (event: QmpEvent) => {
     if (event.name === 'SHUTDOWN') ended.resolve(guestStopped(event));
   };
   const qmp = await Qmp.connect(paths.qmp, onEvent, () => isRunning(processes.vmm), signal);
-  void qmp.closed.then(async () => {
-    const why = processes.pager && (await pager.fatalOf(paths));
-    ended.resolve(why ?? { reason: 'VMM_DIED', message: 'QEMU ended unexpectedly' });
-  });
-  if (processes.pager) void pager.whenGone(processes.pager, qmp.closed).then(() => killFor(processes, qmp));
-  return new QemuMachine(parts, qmp, ended);
+  let status: string;
+  try {
+    status = await statusOf(qmp);
+  } catch (error) {
+    qmp.close();
+    throw error;
+  }
+  void qmp.closed.then(async () => ended.resolve(await deathOf(parts)));
+  // Without its pager a VM stands still for ever at the next page it has not got.
+  if (processes.pager) {
+    void pager.whenGone(processes.pager, qmp.closed).then(() => signalProcess(processes.vmm, 'SIGKILL'));
+  }
+  if (!livingStatuses.includes(status))
+    ended.resolve({ reason: 'GUEST_SHUTDOWN', message: `the guest has stopped: ${status}` });
+  return qmp;
 }
 
-// Without its pager a VM stands still for ever at the next page it has not got.
-function killFor({ vmm }: MachineProcesses, qmp: Qmp): void {
-  signalProcess(vmm, 'SIGKILL');
-  qmp.close();
+async function deathOf({ processes, paths, pager }: MachineParts): Promise<Death> {
+  const death = { reason: 'VMM_DIED', message: 'QEMU ended unexpectedly' } as const;
+  return processes.pager ? pager.explain(death, processes.pager, paths) : death;
 }
 
 export class QemuMachine implements Machine {
@@ -49,47 +92,39 @@ export class QemuMachine implements Machine {
   readonly ended: Promise<Death>;
   readonly #paths: VmPaths;
   readonly #pager: Pager;
-  readonly #qmp: Qmp;
-  readonly #end: (death: Death) => void;
+  readonly #qmp: Promise<Qmp | undefined>; // Undefined once it ended before it could be spoken to.
   readonly #console = new ConsoleRing(consoleBytes);
 
-  constructor({ processes, paths, pager }: MachineParts, qmp: Qmp, ended: PromiseWithResolvers<Death>) {
+  constructor({ processes, paths, pager }: MachineParts, qmp: Promise<Qmp | undefined>, ended: Promise<Death>) {
     this.processes = processes;
     this.#paths = paths;
     this.#pager = pager;
     this.#qmp = qmp;
-    this.ended = ended.promise;
-    this.#end = ended.resolve;
+    this.ended = ended;
   }
 
-  // For one that an earlier life left running: a guest that has stopped meanwhile is noticed.
-  async noticeShutdown(): Promise<void> {
-    if ((await this.#status()) === 'shutdown')
-      this.#end({ reason: 'GUEST_SHUTDOWN', message: 'the guest has shut down' });
+  isAnswering(limitMs: number): Promise<boolean> {
+    // Its own limit only ends the waiting for an answer that came too late to matter.
+    return answersWithin(this.#ask('query-status', {}, 2 * limitMs), limitMs);
   }
 
-  // Resolves once the device state is loaded.
+  // Resolves once the device state of a restored machine is loaded.
   async awaitLoaded(signal: AbortSignal): Promise<void> {
-    while ((await this.#status()) === 'inmigrate') await sleep(2, undefined, { signal });
+    const qmp = await this.#connected();
+    while ((await statusOf(qmp)) === 'inmigrate') await sleep(loadPauseMs, undefined, { signal });
   }
 
   async freeze(timer: StageTimer): Promise<void> {
-    await rm(this.#paths.vmstate, { force: true });
-    await timer.time('stop', () => this.#qmp.execute('stop', {}, stopLimitMs));
-    await timer.time('device state', () =>
-      this.#qmp.execute('xen-save-devices-state', { filename: this.#paths.vmstate, live: false }),
-    );
+    const { vmstate } = this.#paths;
+    await rm(vmstate, { force: true });
+    await timer.time('stop', () => this.#ask('stop', {}, stopLimitMs));
+    await timer.time('device state', () => this.#ask('xen-save-devices-state', { filename: vmstate, live: false }));
     const { memory, vmm } = this.processes;
     if (memory === 'map') await timer.time('dump', () => this.#pager.dump(vmm, this.#paths));
   }
 
   async goOn(): Promise<void> {
-    await this.#qmp.execute('cont');
-  }
-
-  isAnswering(limitMs: number): Promise<boolean> {
-    // Its own limit only ends the waiting for an answer that came too late to matter.
-    return answersWithin(this.#qmp.execute('query-status', {}, 2 * limitMs), limitMs);
+    await this.#ask('cont');
   }
 
   // Reading takes bytes out of QEMU's ring, so they are kept here. After QEMU's end what was read before
@@ -103,20 +138,30 @@ export class QemuMachine implements Machine {
     return this.#console.bytes;
   }
 
-  async #status(): Promise<unknown> {
-    const answer = await this.#qmp.execute('query-status');
-    return typeof answer === 'object' && answer !== null && 'status' in answer ? answer.status : undefined;
-  }
-
   async #readRing(): Promise<unknown> {
     try {
-      return await this.#qmp.execute('ringbuf-read', { device: 'console', size: consoleBytes, format: 'base64' });
+      return await this.#ask('ringbuf-read', { device: 'console', size: consoleBytes, format: 'base64' });
     } catch (error) {
       throw new WrennError('VMM_DIED', 'QEMU does not give its console', { cause: error });
     }
+  }
+
+  async #ask(command: string, args: Readonly<Record<string, unknown>> = {}, limitMs = answerLimitMs): Promise<unknown> {
+    return (await this.#connected()).execute(command, args, limitMs);
+  }
+
+  async #connected(): Promise<Qmp> {
+    const qmp = await Promise.race([this.#qmp, sleep(answerLimitMs, undefined, { ref: false })]);
+    if (!qmp) throw new Error('QEMU does not answer');
+    return qmp;
   }
 }
 
 function guestStopped({ data }: QmpEvent): Death {
   return { reason: 'GUEST_SHUTDOWN', message: `the guest stopped by itself (${String(data['reason'])})` };
+}
+
+async function statusOf(qmp: Qmp): Promise<string> {
+  const answer = await qmp.execute('query-status');
+  return typeof answer === 'object' && answer !== null && 'status' in answer ? String(answer.status) : '';
 }

@@ -11,7 +11,7 @@ import type { Launch, Machine, MachineProcesses, Vmm } from '../domain/vm.ts';
 import type { Cgroups, Limits } from './cgroups.ts';
 import type { Pager } from './pager.ts';
 import { type QemuPlatform, vmName } from './qemu-args.ts';
-import { type QemuMachine, connectMachine } from './qemu-machine.ts';
+import { type QemuMachine, connectMachine, reconnectMachine } from './qemu-machine.ts';
 import { spawnQemu } from './qemu-process.ts';
 import { vmPaths } from './vm-paths.ts';
 import { processesNamed } from './vmm-processes.ts';
@@ -69,19 +69,9 @@ export class Qemu implements Vmm {
     }
   }
 
-  async adopt(sandboxId: SandboxId, processes: MachineProcesses): Promise<Machine | undefined> {
+  adopt(sandboxId: SandboxId, processes: MachineProcesses): Machine | undefined {
     if (!isRunning(processes.vmm)) return undefined;
-    const limit = AbortSignal.timeout(connectLimitMs);
-    const paths = this.#paths(sandboxId);
-    try {
-      const machine = await connectMachine({ processes, paths, pager: this.#options.pager }, limit);
-      await machine.noticeShutdown();
-      return machine;
-    } catch (error) {
-      // One that stands still must not keep this service from starting for ever: it is as good as gone.
-      if (limit.aborted || !isRunning(processes.vmm)) return undefined;
-      throw error;
-    }
+    return reconnectMachine({ processes, paths: this.#paths(sandboxId), pager: this.#options.pager });
   }
 
   async kill(sandboxId: SandboxId): Promise<void> {

@@ -52,8 +52,14 @@ export class Qmp {
       const socket = await tryConnect(path);
       if (socket) {
         const qmp = new Qmp(socket, onEvent);
-        await qmp.execute('qmp_capabilities');
-        return qmp;
+        try {
+          await qmp.execute('qmp_capabilities');
+          return qmp;
+        } catch (error) {
+          // QEMU speaks to one at a time: a connection that is given up must not keep the next one out.
+          qmp.close();
+          throw error;
+        }
       }
       await sleep(10, undefined, { signal });
     }

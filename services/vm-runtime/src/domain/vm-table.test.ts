@@ -221,10 +221,32 @@ test('a new life adopts running VMs and releases half-made ones and strays', asy
   await disks.create({ sandboxId: stray });
   const after = table();
   await after.adopt();
+  expect(after.running(survivor.sandboxId).facts.guestAddress).toBe('10.11.0.1');
+  await vi.waitFor(() => expect(held()).toEqual([1, 1, 1, 1]));
   expect(after.list().map(({ sandboxId, state }) => [sandboxId, state.name])).toEqual([
     [survivor.sandboxId, 'running'],
   ]);
+});
+
+test('a new life serves running VMs though its peers are down, and releases the rest once they are back', async () => {
+  const [survivor, halfMade, stray] = [spec(), newSandboxId(), newSandboxId()];
+  await table().create(survivor, caller);
+  await journal.write({ sandboxId: halfMade, createdAtMs: 1, phase: 'starting' });
+  await disks.create({ sandboxId: stray });
+  slots.listFailure = slots.releaseFailure = new WrennError('SERVICE_UNAVAILABLE', 'the network service is down');
+  const after = table();
+  await after.adopt();
+  expect(after.running(survivor.sandboxId).facts.guestAddress).toBe('10.11.0.1');
+  await vi.waitFor(() =>
+    expect(after.list().find(({ sandboxId }) => sandboxId === halfMade)?.state).toMatchObject({
+      death: { reason: 'RELEASE_FAILED' },
+    }),
+  );
+  slots.listFailure = slots.releaseFailure = undefined;
+  await vi.waitFor(() => expect(disks.made.has(stray)).toBe(false), 5000);
+  await after.destroy(halfMade);
   expect(held()).toEqual([1, 1, 1, 1]);
+  after.close();
 });
 
 const orderOf = (keepRunning: boolean) => ({ snapshotId: newSnapshotId(), keepRunning });
@@ -350,8 +372,8 @@ test.each([
   machineOf(sandboxId).isStopped = true;
   const after = table();
   await after.adopt();
-  expect(after.list().map(({ state }) => state.name)).toEqual(states);
+  await vi.waitFor(() => expect(after.list().map(({ state }) => state.name)).toEqual(states));
+  await vi.waitFor(() => expect(held()).toEqual(phase === 'frozen' ? [0, 0, 0, 0] : [1, 1, 1, 1]));
   expect(snapshots.staged.has(order.snapshotId)).toBe(phase === 'frozen');
   if (phase === 'freezing') expect(machineOf(sandboxId).isStopped).toBe(false);
-  else expect(held()).toEqual([0, 0, 0, 0]);
 });

@@ -1,5 +1,7 @@
 // Every VM of this host. One lifecycle operation at a time per sandbox: a destroy makes a create give up,
 // waits for it, and then releases whatever is there.
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import type { Clock } from '@wrenn/kit/clock';
 import type { CallDeadline } from '@wrenn/kit/deadlines';
 import { WrennError, messageOf } from '@wrenn/kit/errors';
@@ -37,6 +39,7 @@ export interface VmTableParts extends BootParts {
 
 // A restore that nobody waits for: of a VM that was frozen to go on.
 const goOnLimitMs = 60_000;
+const strayPauseMs = 1000;
 
 export class VmTable {
   readonly #parts: VmTableParts;
@@ -100,8 +103,7 @@ export class VmTable {
     vm.state = { ...state, name: 'freezing' };
     const timer = new StageTimer();
     const frozen = this.#freeze(vm, state, order, caller, timer);
-    const after = frozen.then(() => (order.keepRunning ? undefined : this.#releaseFrozen(vm)));
-    vm.operation = after.catch(() => undefined);
+    this.#goFrom(vm, frozen, order);
     await frozen;
     this.#parts.log.info({ sandbox: sandboxId, ...order, stages: timer.stages }, 'vm frozen');
     return timer.stages;
@@ -119,15 +121,37 @@ export class VmTable {
     return destruction;
   }
 
-  // Takes up where an earlier life of this service ended: running VMs are adopted, frozen ones become snapshots,
-  // all else is released.
+  // Takes up where an earlier life of this service ended: running VMs are adopted and served at once. Frozen ones
+  // become snapshots and all else is released behind that, since neither a VMM that stands still nor a peer that is
+  // down may hold them up.
   async adopt(): Promise<void> {
-    const { journal, slots, disks } = this.#parts;
-    const records = await journal.readAll();
-    await Promise.all(records.map((record) => this.#adoptOne(record)));
-    const owners = new Set([...(await slots.owners()), ...(await disks.ids())]);
-    const strays = [...owners].filter((owner) => !this.#vms.has(owner));
-    await Promise.all(strays.map((stray) => this.destroy(stray)));
+    for (const record of await this.#parts.journal.readAll()) this.#adoptOne(record);
+    void this.#releaseStrays();
+  }
+
+  // What the peers keep for a sandbox that is not here. A VM is listed here before it acquires anything, so
+  // nothing of one that is being made is ever taken for a stray.
+  async #releaseStrays(): Promise<void> {
+    const { slots, disks, log } = this.#parts;
+    for (;;) {
+      try {
+        const owners = new Set([...(await slots.owners()), ...(await disks.ids())]);
+        for (const owner of owners) if (!this.#vms.has(owner)) this.#discard(owner);
+        return;
+      } catch (error) {
+        log.warn({ err: error }, 'strays of an earlier life not found yet; will be tried again');
+      }
+      try {
+        await sleep(strayPauseMs, undefined, { signal: this.#closed.signal });
+      } catch {
+        return; // Closed.
+      }
+    }
+  }
+
+  // What cannot be released is logged and stays listed, so that the scheduler asks again.
+  #discard(sandboxId: SandboxId): void {
+    this.destroy(sandboxId).catch(() => undefined);
   }
 
   // Stops watching; the VMs themselves run on and are adopted by the next life.
@@ -184,6 +208,12 @@ export class VmTable {
     await this.#boot(vm, spec, { signal, deadlineAtMs: Date.now() + goOnLimitMs }, timer);
   }
 
+  // What comes behind a freeze that nobody waits for; its failures are logged, and the VM stays listed.
+  #goFrom(vm: Vm, frozen: Promise<void>, { keepRunning }: FreezeOrder): void {
+    const after = frozen.then(() => (keepRunning ? undefined : this.#releaseFrozen(vm)));
+    vm.operation = after.catch(() => undefined);
+  }
+
   async #releaseFrozen(vm: Vm): Promise<void> {
     const { journal, slots, disks, vmm } = this.#parts;
     const undo = new UndoStack();
@@ -223,31 +253,43 @@ export class VmTable {
     }
   }
 
-  async #adoptOne(record: VmRecord): Promise<void> {
+  #adoptOne(record: VmRecord): void {
     const { sandboxId, createdAtMs } = record;
     const { vmm, agents, log } = this.#parts;
     if (record.phase === 'starting') {
       log.warn({ sandbox: sandboxId }, 'vm of an earlier life was never ready');
-      return this.destroy(sandboxId);
+      this.#discard(sandboxId);
+      return;
     }
     const vm = newVm(sandboxId, new Date(createdAtMs));
-    this.#vms.set(sandboxId, vm);
     const { facts } = record;
     if (record.phase === 'frozen') {
+      vm.state = { name: 'stopping' };
+      this.#vms.set(sandboxId, vm);
       log.info({ sandbox: sandboxId, ...record.order }, 'vm frozen by an earlier life');
-      const frozen = this.#finishFreeze(vm, facts, record.order, new StageTimer());
-      return frozen.then(() => (record.order.keepRunning ? undefined : this.#releaseFrozen(vm)));
+      this.#goFrom(vm, this.#finishFreeze(vm, facts, record.order, new StageTimer()), record.order);
+      return;
     }
-    const machine = await vmm.adopt(sandboxId, facts.processes);
+    const machine = vmm.adopt(sandboxId, facts.processes);
     if (!machine) {
       log.warn({ sandbox: sandboxId }, 'vm of an earlier life is gone');
-      return this.destroy(sandboxId);
+      this.#discard(sandboxId);
+      return;
     }
-    const agent = agents.dial(facts.guestAddress, facts.accessToken);
-    const running = { machine, agent, facts };
-    if (record.phase === 'freezing') await goOn(this.#parts, running, createdAtMs);
+    this.#vms.set(sandboxId, vm);
+    const running = { machine, facts, agent: agents.dial(facts.guestAddress, facts.accessToken) };
     this.#enterRunning(vm, running);
     log.info({ sandbox: sandboxId, pid: machine.processes.vmm.pid }, 'vm adopted');
+    if (record.phase === 'freezing') vm.operation = this.#thaw(vm, running);
+  }
+
+  // One that an earlier life had begun to freeze. If it cannot be made to go on, the watchdog finds it.
+  async #thaw(vm: Vm, running: RunningVm): Promise<void> {
+    try {
+      await goOn(this.#parts, running, vm.createdAt.getTime());
+    } catch (error) {
+      this.#parts.log.error({ err: error, sandbox: vm.sandboxId }, 'a half-frozen vm does not go on');
+    }
   }
 
   #enterRunning(vm: Vm, running: RunningVm): void {

@@ -126,8 +126,9 @@ export interface Vmm {
   readonly facts: Pick<MachineFacts, 'vmm' | 'accelerator' | 'cpuModel' | 'kernel'>;
   // A restored machine stands still until it is told to go on. Errors: VMM_START_FAILED.
   start(launch: Launch, signal: AbortSignal): Promise<Machine>;
-  // Takes charge of a machine that an earlier life of this service started; undefined if it is gone.
-  adopt(sandboxId: SandboxId, processes: MachineProcesses): Promise<Machine | undefined>;
+  // Takes charge of a machine that an earlier life of this service started, without waiting for it to answer;
+  // undefined if it is gone.
+  adopt(sandboxId: SandboxId, processes: MachineProcesses): Machine | undefined;
   // Kills whatever runs for a sandbox; its files stay.
   kill(sandboxId: SandboxId): Promise<void>;
   // Where `freeze` left RAM and device state.

@@ -1,5 +1,4 @@
 // One collector per kind of thing that a sandbox or a service may leave behind.
-import { readFileSync } from 'node:fs';
 import { access, readFile, readdir, realpath } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 
@@ -70,7 +69,11 @@ export const collectors: Readonly<Record<string, Collector>> = {
     return used.filter(([, file]) => file && isOwnPath(scope, file.trim())).map(([name, file]) => `${name} ${file}`);
   },
 
-  cgroup: async (scope) => (await cgroupsUnder('/sys/fs/cgroup', 4)).filter((dir) => !holdsOthers(scope, dir)),
+  cgroup: async (scope) => {
+    const groups = await cgroupsUnder('/sys/fs/cgroup', 4);
+    const members = await Promise.all(groups.map((dir) => textOf(`${dir}/cgroup.procs`)));
+    return groups.filter((_dir, index) => isForgotten(scope, members[index]));
+  },
 
   'unix socket': async (scope) => {
     const table = await readFile('/proc/net/unix', 'utf8');
@@ -107,11 +110,13 @@ function mentionsOwnPath(scope: MeshScope, arg: string): boolean {
   return arg.split(/[=:,\s]/).some((part) => part.startsWith('/') && isOwnPath(scope, part));
 }
 
-// A group is another mesh's when a VMM of that mesh is in it; an empty one is whoever's who forgot it.
-function holdsOthers(scope: MeshScope, dir: string): boolean {
-  const pids = new Set(readFileSync(`${dir}/cgroup.procs`, 'utf8').split('\n').map(Number));
+// A group is another mesh's when a VMM of that mesh is in it; an empty one is whoever's who forgot it; one that
+// has gone meanwhile (undefined) is nobody's.
+function isForgotten(scope: MeshScope, procs: string | undefined): boolean {
+  if (procs === undefined) return false;
+  const pids = new Set(procs.split('\n').map(Number));
   const members = listProcesses().filter(({ pid }) => pids.has(pid));
-  return members.length > 0 && !members.some(({ args }) => args.some((arg) => mentionsOwnPath(scope, arg)));
+  return members.length === 0 || members.some(({ args }) => args.some((arg) => mentionsOwnPath(scope, arg)));
 }
 
 async function filesUnder(dir: string): Promise<string[]> {

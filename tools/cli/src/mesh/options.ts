@@ -25,7 +25,7 @@ export interface MeshOptions {
   readonly logLevel: LogLevel;
   readonly databaseUrl?: string | undefined; // Unset: the embedded PostgreSQL.
   readonly templates?: readonly string[] | undefined; // Unset: every built template.
-  readonly failpointFile?: string | undefined; // Tells vm-runtime where to fail; for tests only.
+  readonly failpointFile?: string | undefined; // Tells services where to fail; for tests only.
 }
 
 export interface MeshAddresses {

@@ -44,7 +44,12 @@ export function planServices(options: MeshOptions): ServicePlan[] {
     speaks: name === 'edge-proxy' ? 'http' : 'grpc',
     // The first start of vm-runtime probes accelerators by booting.
     readyLimitMs: name === 'vm-runtime' ? 90_000 : 30_000,
-    env: { ...own, WRENN_LISTEN: address, WRENN_LOG_LEVEL: options.logLevel },
+    env: {
+      ...own,
+      ...(withFailpoints.has(name) && failpointEnv(options)),
+      WRENN_LISTEN: address,
+      WRENN_LOG_LEVEL: options.logLevel,
+    },
   }));
 }
 
@@ -75,11 +80,15 @@ function vmRuntimeEnv(options: MeshOptions, at: MeshAddresses): Record<string, s
     WRENN_RUN_DIR: join(options.runDir, 'vm-runtime'),
     WRENN_DATA_DIR: join(options.dataDir, 'vm-runtime'),
     WRENN_RAM_DIR: options.ramDir,
-    ...(options.failpointFile !== undefined && {
-      WRENN_FAILPOINTS: `@${options.failpointFile}`,
-      WRENN_ALLOW_FAILPOINTS: '1',
-    }),
   };
+}
+
+// Those that take part in a create or destroy by themselves; gateways only pass it on.
+const withFailpoints: ReadonlySet<ServiceName> = new Set(['network', 'snapshot-store', 'scheduler', 'vm-runtime']);
+
+function failpointEnv({ failpointFile }: MeshOptions): Record<string, string> {
+  if (failpointFile === undefined) return {};
+  return { WRENN_FAILPOINTS: `@${failpointFile}`, WRENN_ALLOW_FAILPOINTS: '1' };
 }
 
 // What a service inherits beside its own variables: enough to find programs, and the standard telemetry ones.

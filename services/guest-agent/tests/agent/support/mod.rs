@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,17 +34,16 @@ impl Agent {
     }
 
     pub fn start_with(args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_wrenn-agent"))
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .args(args)
-            .env_clear()
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the agent starts");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wrenn-agent"));
+        command.args(["serve", "--listen", "127.0.0.1:0"]).args(args).env_clear();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // SAFETY: one system call on integers. An agent must not outlive the test that starts it, however that ends.
+        unsafe { command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)) };
+        let mut child = command.spawn().expect("the agent starts");
         let mut line = String::new();
         BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().rsplit(' ').next().unwrap().parse().expect("the agent says where it listens");
-        Self { child, address }
+        let address = line.trim().strip_prefix("wrenn-agent: listening on ").and_then(|a| a.parse().ok());
+        Self { child, address: address.unwrap_or_else(|| panic!("the agent says where it listens, not {line:?}")) }
     }
 
     pub fn pid(&self) -> u32 {
