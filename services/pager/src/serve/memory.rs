@@ -1,0 +1,191 @@
+//! The guest's memory as far as it is there. A page that is there is the guest's: it is never written again.
+
+use super::bitmap::Bitmap;
+use super::fatal::Fatal;
+use super::prefetch::MOST_PIECE_BLOCKS;
+use crate::chain::Chain;
+use crate::format::header::Place;
+use crate::format::{BLOCK, BLOCK_BYTES};
+use crate::regions::Regions;
+use crate::uffd::{Event, Filled, Uffd};
+
+/// A fault brings the pages around it, as far as they lie behind each other in one file: a fault costs 50 pages'
+/// copying, and who touches a page soon touches its neighbours.
+const AROUND: u32 = 16;
+
+pub struct Memory {
+    chain: Chain,
+    pub uffd: Uffd,
+    regions: Regions,
+    /// Filled by us, or found filled.
+    there: Bitmap,
+    /// Given back by the guest.
+    removed: Bitmap,
+    /// Read while a range was being filled; to be handled next.
+    events: Vec<Event>,
+    content: Vec<u8>,
+    pub placed_pages: u64,
+    pub copied_bytes: u64,
+}
+
+/// Why no more pages are needed, or can be had.
+pub enum End {
+    VmGone,
+    Fatal(Fatal),
+}
+
+impl From<Fatal> for End {
+    fn from(fatal: Fatal) -> End {
+        End::Fatal(fatal)
+    }
+}
+
+impl Memory {
+    pub fn new(chain: Chain, uffd: Uffd, regions: Regions) -> Memory {
+        let blocks = chain.header().blocks;
+        Memory {
+            chain,
+            uffd,
+            regions,
+            there: Bitmap::new(blocks),
+            removed: Bitmap::new(blocks),
+            events: Vec::new(),
+            content: vec![0; MOST_PIECE_BLOCKS as usize * BLOCK],
+            placed_pages: 0,
+            copied_bytes: 0,
+        }
+    }
+
+    pub fn blocks(&self) -> u32 {
+        self.chain.header().blocks
+    }
+
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// What the VM waits for.
+    pub fn events(&mut self) -> Result<Vec<Event>, End> {
+        if !self.events.is_empty() {
+            return Ok(std::mem::take(&mut self.events));
+        }
+        self.uffd.events().map_err(|error| Fatal::internal(format!("userfaultfd: {error}")).into())
+    }
+
+    /// Serves the page at an address and those around it. Returns what it brought in.
+    pub fn fault(&mut self, address: u64) -> Result<(u32, u32), End> {
+        let Some(block) = self.regions.block_at(address) else {
+            return Err(Fatal::handshake(format!("a fault at {address:#x}, in none of the regions")).into());
+        };
+        if self.removed.has(block) {
+            self.fill(block, 1, true)?;
+            return Ok((block, 1));
+        }
+        let (first, count) = self.around(block);
+        self.bring(first, count)?;
+        Ok((first, count))
+    }
+
+    /// Fills what is missing of neighbouring blocks in one run.
+    pub fn prefetch(&mut self, mut first: u32, count: u32) -> Result<(), End> {
+        let end = first + count;
+        while first < end {
+            let stop = (first..end).find(|block| self.is_settled(*block)).unwrap_or(end);
+            if first < stop {
+                self.bring(first, stop - first)?;
+            }
+            first = stop + 1;
+        }
+        Ok(())
+    }
+
+    pub fn remove(&mut self, start: u64, end: u64) {
+        for address in (start..end).step_by(BLOCK) {
+            if let Some(block) = self.regions.block_at(address) {
+                self.removed.set(block);
+            }
+        }
+    }
+
+    fn is_settled(&self, block: u32) -> bool {
+        self.there.has(block) || self.removed.has(block)
+    }
+
+    /// The missing neighbours of a block within its run and its window. The block itself counts as missing,
+    /// whatever we think: the guest says so.
+    fn around(&self, block: u32) -> (u32, u32) {
+        let run = self.chain.header().run_of(block);
+        let window = block / AROUND * AROUND;
+        let (low, high) = (window.max(run.first), (window + AROUND).min(run.end()));
+        let first = (low..block).rev().find(|before| self.is_settled(*before)).map_or(low, |before| before + 1);
+        let end = (block + 1..high).find(|behind| self.is_settled(*behind)).unwrap_or(high);
+        (first, end - first)
+    }
+
+    fn bring(&mut self, first: u32, count: u32) -> Result<(), End> {
+        let is_zero = self.chain.header().run_of(first).place == Place::Zero;
+        if !is_zero {
+            let content = &mut self.content[..count as usize * BLOCK];
+            self.chain.read(first, content).map_err(|why| Fatal::corrupt(&why))?;
+            self.copied_bytes += content.len() as u64;
+        }
+        self.fill(first, count, is_zero)
+    }
+
+    /// Puts zeros, or what was just read, where it is missing.
+    fn fill(&mut self, first: u32, count: u32, is_zero: bool) -> Result<(), End> {
+        let mut done = 0;
+        while done < count {
+            let (address, behind) = self.regions.address_of(first + done);
+            let bytes = u64::from(behind.min(count - done)) * BLOCK_BYTES;
+            let filled = if is_zero {
+                self.uffd.zero(address, bytes)
+            } else {
+                let from = done as usize * BLOCK;
+                self.uffd.copy(address, &self.content[from..from + bytes as usize])
+            };
+            let pages = self.advance(&filled, address, bytes)?;
+            for block in first + done..first + done + pages {
+                self.there.set(block);
+            }
+            done += pages;
+        }
+        Ok(())
+    }
+
+    /// By how many pages a step went on.
+    fn advance(&mut self, filled: &Filled, address: u64, asked: u64) -> Result<u32, End> {
+        let pages = (filled.bytes / BLOCK_BYTES) as u32;
+        self.placed_pages += u64::from(pages);
+        match filled.stopped_by {
+            None => Ok(pages),
+            Some(_) if pages > 0 => Ok(pages),
+            // Somebody was faster; who waits for it does not know.
+            Some(libc::EEXIST) => self.wake(address, BLOCK_BYTES),
+            // Not the guest's memory any more.
+            Some(libc::ENOENT) => self.wake(address, asked),
+            // The VM changes its memory, and waits for us to read that it does.
+            Some(libc::EAGAIN) => {
+                let events = self.uffd.events().map_err(|error| Fatal::internal(format!("userfaultfd: {error}")))?;
+                if events.is_empty() {
+                    std::thread::yield_now();
+                }
+                self.events.extend(events);
+                Ok(0)
+            }
+            Some(libc::ESRCH) => Err(End::VmGone),
+            Some(libc::ENOMEM | libc::ENOSPC) => Err(Fatal::no_memory().into()),
+            Some(errno) => {
+                let error = std::io::Error::from_raw_os_error(errno);
+                Err(Fatal::internal(format!("the page at {address:#x} cannot be filled: {error}")).into())
+            }
+        }
+    }
+
+    fn wake(&self, address: u64, bytes: u64) -> Result<u32, End> {
+        match self.uffd.wake(address, bytes) {
+            Ok(()) => Ok((bytes / BLOCK_BYTES) as u32),
+            Err(error) => Err(Fatal::internal(format!("userfaultfd: {error}")).into()),
+        }
+    }
+}
