@@ -62,7 +62,27 @@ export const freezeFailpoints = [
   'vm.freeze.staged',
 ] as const;
 
-export const failpointNames = [...createFailpoints, ...freezeFailpoints, ...destroyFailpoints] as const;
+// From the staging of a snapshot to its commit, and its deletion.
+export const commitFailpoints = [
+  'store.snapshot.stage-noted', // It says what will be moved; nothing is yet.
+  'store.snapshot.stage-memory-taken',
+  'store.snapshot.stage-disk-taken',
+  'store.snapshot.staged', // All of it is, and nobody was told.
+  'store.snapshot.memory-written',
+  'store.snapshot.layer-added',
+  'store.snapshot.parents-linked',
+  'store.snapshot.manifest-written', // Whole, and not in the store.
+  'store.snapshot.published', // In the store, and still staged.
+  'store.snapshot.committed',
+  'store.snapshot.half-deleted', // Not in the store, and still staged.
+] as const;
+
+export const failpointNames = [
+  ...createFailpoints,
+  ...freezeFailpoints,
+  ...commitFailpoints,
+  ...destroyFailpoints,
+] as const;
 
 export type FailpointName = (typeof failpointNames)[number];
 type Action = { readonly kind: 'exit' | 'error' | 'delay'; readonly ms: number };
