@@ -8,13 +8,18 @@ import { Shutdown, runService } from '@wrenn/kit/shutdown';
 import { startTelemetry } from '@wrenn/kit/telemetry/start';
 import { SnapshotStoreService } from '@wrenn/proto/wrenn/snapshotstore/v1/snapshotstore';
 
-import { Qcow2Overlay } from './adapters/qcow2-overlay.ts';
-import { StoreDirectory } from './adapters/store-directory.ts';
-import { StoredDisks } from './adapters/stored-disks.ts';
-import { StoredImages } from './adapters/stored-images.ts';
 import { snapshotStoreShape } from './config.ts';
-import { SnapshotStore } from './domain/snapshot-store.ts';
 import { snapshotStoreHandlers } from './server.ts';
+import { openStore } from './store.ts';
+
+const minute = 60_000;
+const deadlinesMs = {
+  'SnapshotStoreService/ImportImage': 10 * minute,
+  'SnapshotStoreService/GetSnapshot': 10 * minute,
+  'SnapshotStoreService/OpenSnapshot': minute,
+  'SnapshotStoreService/VerifySnapshot': 10 * minute,
+  'SnapshotStoreService/RepairSnapshot': 10 * minute,
+};
 
 await runService(async () => {
   // VMMs run under uids of their own and must reach their files through our directories.
@@ -24,13 +29,11 @@ await runService(async () => {
   armFailpoints(config, log);
   const stop = new Shutdown(log);
   stop.own('telemetry', startTelemetry('snapshot-store', process.env.OTEL_EXPORTER_OTLP_ENDPOINT));
-  const directory = stop.own('data directory', await StoreDirectory.open(config.dataDir));
-  const images = new StoredImages({ directory, run: runProgram, clock: systemClock });
-  const disks = new StoredDisks({ directory, backend: new Qcow2Overlay(runProgram), clock: systemClock });
-  const store = new SnapshotStore({ images, disks, log });
-  await store.open();
-  const rpc = new RpcServer({ log, deadlinesMs: { 'SnapshotStoreService/ImportImage': 600_000 } });
-  rpc.add(SnapshotStoreService, snapshotStoreHandlers(store));
+  const { dataDir, ramDir } = config;
+  const options = { dataDir, ramDir, commitRetryMs: minute, run: runProgram, clock: systemClock, log };
+  const opened = stop.own('store', await openStore(options));
+  const rpc = new RpcServer({ log, deadlinesMs });
+  rpc.add(SnapshotStoreService, snapshotStoreHandlers(opened));
   await rpc.listen(config.listen);
   stop.own('rpc server', rpc);
   rpc.ready();

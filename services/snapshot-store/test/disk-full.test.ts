@@ -21,7 +21,7 @@ async function fill(path: string, leaveKiB: number): Promise<void> {
 test('an import that fills the disk fails with DISK_FULL, leaves nothing and does not harm later ones', async () => {
   await using dir = await workDir();
   await using _mount = await smallDisk(dir.data, 'size=8m');
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   const big = join(dir.path, 'big.raw');
   await runProgram('dd', ['if=/dev/urandom', `of=${big}`, 'bs=1M', 'count=16']);
   await expect(store.import('debian', big)).rejects.toMatchObject({ reason: 'DISK_FULL' });
@@ -34,10 +34,10 @@ test('an import that fills the disk fails with DISK_FULL, leaves nothing and doe
 test('a disk that does not fit fails with DISK_FULL, leaves nothing, and is made once there is room', async () => {
   await using dir = await workDir();
   await using _mount = await smallDisk(dir.data, 'size=8m');
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   await store.import('debian', await writeSource(join(dir.path, 'a.raw'), 'a'));
   const kept = await store.createDisk('debian');
-  for (const leaveKiB of [0, 4, 64, 192, 196]) {
+  for (const leaveKiB of [0, 4, 8, 12, 16]) {
     await fill(dir.data, leaveKiB);
     const before = await storeEntries(dir.data);
     await expect(store.createDisk('debian'), `${leaveKiB} KiB left`).rejects.toMatchObject({ reason: 'DISK_FULL' });
@@ -54,10 +54,10 @@ test('running out of inodes anywhere in an import is DISK_FULL too and leaves no
   await using dir = await workDir();
   const source = await writeSource(join(dir.path, 'a.raw'), 'a');
   const outcomes: string[] = [];
-  // Root, images, disks, tmp and lock take 5; each further one lets the import get one file further.
-  for (let inodes = 5; inodes <= 12; inodes++) {
+  // Root, images, disks, staged, snapshots, tmp and lock take 7; each further one lets the import get one file further.
+  for (let inodes = 7; inodes <= 14; inodes++) {
     await using _mount = await smallDisk(dir.data, `size=8m,nr_inodes=${inodes}`);
-    await using store = await startStore(dir.data);
+    await using store = await startStore(dir);
     try {
       await store.import('debian', source);
       outcomes.push('imported');

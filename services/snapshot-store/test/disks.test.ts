@@ -13,7 +13,7 @@ const unprivileged = ['--reuid', '65534', '--regid', '65534', '--clear-groups', 
 
 test('a disk is an empty overlay over the newest image, for root alone until it is handed on', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   const image = await store.import('debian', await writeSource(join(dir.path, 'a.raw'), 'a'));
   const diskId = newSandboxId();
   const { disk } = await store.client.createDisk({ diskId, image: 'debian', virtualBytes: 2n * GiB }, inMs(5000));
@@ -37,7 +37,7 @@ test('a disk is an empty overlay over the newest image, for root alone until it 
 
 test('a VMM without privileges reads the image through its disk, writes the disk, and no other disk', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   const source = await writeSource(join(dir.path, 'a.raw'), 'a');
   await store.import('debian', source);
   const [mine, other] = [await store.createDisk('debian'), await store.createDisk('debian')];
@@ -55,7 +55,7 @@ test('a VMM without privileges reads the image through its disk, writes the disk
 
 test('deleting a disk leaves nothing of it, and deleting it again succeeds', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   await store.import('debian', await writeSource(join(dir.path, 'a.raw'), 'a'));
   const before = await storeEntries(dir.data);
   const { id } = await store.createDisk('debian');
@@ -66,7 +66,7 @@ test('deleting a disk leaves nothing of it, and deleting it again succeeds', asy
 
 test('of many calls for one disk at once exactly one makes it', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   await store.import('debian', await writeSource(join(dir.path, 'a.raw'), 'a'));
   const id = newSandboxId();
   const calls = await Promise.allSettled(Array.from({ length: 8 }, () => store.createDisk('debian', id)));
@@ -77,7 +77,7 @@ test('of many calls for one disk at once exactly one makes it', async () => {
 
 test('a deletion that comes while the disk is being made finds it and removes it', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   await store.import('debian', await writeSource(join(dir.path, 'a.raw'), 'a'));
   const before = await storeEntries(dir.data);
   const id = newSandboxId();
@@ -87,7 +87,7 @@ test('a deletion that comes while the disk is being made finds it and removes it
 
 test('no disk ever loses its image to an import or a deletion that runs beside it', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   const sources = await Promise.all(['a', 'b', 'c'].map((each) => writeSource(join(dir.path, `${each}.raw`), each)));
   await store.import('debian', String(sources[0]));
   for (let round = 0; round < 6; round++) {
@@ -108,7 +108,7 @@ test('no disk ever loses its image to an import or a deletion that runs beside i
 
 test('a disk with a corrupt manifest is shown, keeps its image alone, and can be deleted', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   await store.import('debian', await writeSource(join(dir.path, 'a.raw'), 'a'));
   await store.import('minimal', await writeSource(join(dir.path, 'b.raw'), 'b'));
   const disk = await store.createDisk('debian');
@@ -135,7 +135,7 @@ test('a disk with a corrupt manifest is shown, keeps its image alone, and can be
 
 test('a disk that has lost both manifest and content keeps every image until it is deleted', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   await store.import('debian', await writeSource(join(dir.path, 'a.raw'), 'a'));
   await store.import('minimal', await writeSource(join(dir.path, 'b.raw'), 'b'));
   const disk = await store.createDisk('debian');
@@ -152,7 +152,7 @@ test('a disk that has lost both manifest and content keeps every image until it 
 
 test('a disk whose file was made to stand on another file is reported, and that file is not opened', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   await store.import('debian', await writeSource(join(dir.path, 'a.raw'), 'a'));
   const disk = await store.createDisk('debian');
   await runProgram('qemu-img', ['rebase', '-u', '-f', 'qcow2', '-F', 'raw', '-b', '/etc/shadow', disk.path]);
@@ -163,7 +163,7 @@ test('a disk whose file was made to stand on another file is reported, and that 
 
 test('a bad id, image or size is refused with its field and leaves nothing', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   await store.import('debian', await writeSource(join(dir.path, 'a.raw'), 'a'));
   const before = await storeEntries(dir.data);
   const good = { diskId: String(newSandboxId()), image: 'debian', virtualBytes: 0n };

@@ -15,7 +15,7 @@ const rootfsOf = (dataDir: string, name: string, digest: string) =>
 
 test('an imported image has the content of its source, keeps its holes and cannot be written', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   const source = await writeSource(join(dir.path, 'a.raw'), 'a', 64);
   const image = await store.import('debian', source);
   const content = await readFile(source);
@@ -37,7 +37,7 @@ test('an imported image has the content of its source, keeps its holes and canno
 
 test('importing a source again changes nothing and does not read it', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   const source = await writeSource(join(dir.path, 'a.raw'), 'a');
   const first = await store.import('debian', source);
   const entries = await storeEntries(dir.data);
@@ -50,7 +50,7 @@ test('importing a source again changes nothing and does not read it', async () =
 
 test('the same content from another file changes nothing and is known from then on', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   const first = await store.import('debian', await writeSource(join(dir.path, 'a.raw'), 'a'));
   const before = await stat(rootfsOf(dir.data, 'debian', first.digest));
   const other = await writeSource(join(dir.path, 'other.raw'), 'a');
@@ -63,7 +63,7 @@ test('the same content from another file changes nothing and is known from then 
 
 test('a source changed in place is noticed although its size and times are as before', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   const source = await writeSource(join(dir.path, 'a.raw'), 'a');
   const { atime, mtime } = await stat(source);
   const first = await store.import('debian', source);
@@ -74,7 +74,7 @@ test('a source changed in place is noticed although its size and times are as be
 
 test('a source written within the last second is read again, since its times prove nothing', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data, 0);
+  await using store = await startStore(dir, 0);
   const source = await writeSource(join(dir.path, 'a.raw'), 'a');
   await store.import('debian', source);
   await store.import('debian', source);
@@ -83,7 +83,7 @@ test('a source written within the last second is read again, since its times pro
 
 test('other content becomes the new version, and the old one goes with its last disk', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   const old = await store.import('debian', await writeSource(join(dir.path, 'a.raw'), 'a'));
   const disk = await store.createDisk('debian');
   const renewed = await store.import('debian', await writeSource(join(dir.path, 'b.raw'), 'b'));
@@ -99,7 +99,7 @@ test('other content becomes the new version, and the old one goes with its last 
 
 test('a superseded version without disks is gone at once', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   await store.import('debian', await writeSource(join(dir.path, 'a.raw'), 'a'));
   const renewed = await store.import('debian', await writeSource(join(dir.path, 'b.raw'), 'b'));
   expect((await store.client.listImages({}, inMs(5000))).images).toEqual([renewed]);
@@ -110,11 +110,11 @@ test('an image that a disk needs is not deleted, also not after a restart, and g
   await using dir = await workDir();
   let diskId = '';
   {
-    await using store = await startStore(dir.data);
+    await using store = await startStore(dir);
     await store.import('debian', await writeSource(join(dir.path, 'a.raw'), 'a'));
     diskId = (await store.createDisk('debian')).id;
   }
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   await expect(store.client.deleteImage({ name: 'debian' }, inMs(5000))).rejects.toMatchObject({
     reason: 'IMAGE_IN_USE',
     meta: { disk: diskId },
@@ -137,13 +137,13 @@ test.each([
   const other = await writeSource(join(dir.path, 'b.raw'), 'b');
   let digest = '';
   {
-    await using store = await startStore(dir.data);
+    await using store = await startStore(dir);
     ({ digest } = await store.import('debian', source));
     await store.import('minimal', other);
   }
   const rootfs = rootfsOf(dir.data, 'debian', digest);
   await writeFile(join(dirname(rootfs), 'manifest.json'), text);
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   const { images } = await store.client.listImages({}, inMs(5000));
   expect(images.map((image) => [image.name, image.problem])).toEqual([
     ['debian', expect.stringContaining(problem)],
@@ -160,7 +160,7 @@ test.each([
 
 test('an image whose content was cut is refused and healed by importing it again', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   const source = await writeSource(join(dir.path, 'a.raw'), 'a');
   const { digest } = await store.import('debian', source);
   const rootfs = rootfsOf(dir.data, 'debian', digest);
@@ -176,14 +176,14 @@ test('what a crash leaves between publishing a version and naming it current doe
   await using dir = await workDir();
   const source = await writeSource(join(dir.path, 'a.raw'), 'a');
   {
-    await using store = await startStore(dir.data);
+    await using store = await startStore(dir);
     await store.import('debian', source);
   }
   const home = join(dir.data, 'images', 'debian');
   await rm(join(home, 'current'));
   await writeFile(join(home, 'current.tmp-0123'), 'torn');
   await mkdir(join(dir.data, 'images', 'empty'));
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   const { images } = await store.client.listImages({}, inMs(5000));
   expect(images.map(({ name, isCurrent }) => ({ name, isCurrent }))).toEqual([{ name: 'debian', isCurrent: false }]);
   expect((await storeEntries(dir.data)).some((entry) => /tmp-|empty/.test(entry))).toBe(false);
@@ -194,7 +194,7 @@ test('what a crash leaves between publishing a version and naming it current doe
 
 test('a bad source or name is refused with its field and leaves nothing', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   const source = await writeSource(join(dir.path, 'a.raw'), 'a');
   const odd = join(dir.path, 'odd.raw');
   await writeFile(odd, 'x'.repeat(513));
@@ -215,7 +215,7 @@ test('a bad source or name is refused with its field and leaves nothing', async 
 
 test('a caller who leaves during an import leaves nothing behind', async () => {
   await using dir = await workDir();
-  await using store = await startStore(dir.data);
+  await using store = await startStore(dir);
   const source = join(dir.path, 'big.raw');
   await runProgram('dd', ['if=/dev/urandom', `of=${source}`, 'bs=1M', 'count=64']);
   const leave = new AbortController();

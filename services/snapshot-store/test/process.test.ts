@@ -12,7 +12,7 @@ import { eventually } from '@wrenn/kit/testkit/eventually';
 import { SnapshotStoreService } from '@wrenn/proto/wrenn/snapshotstore/v1/snapshotstore';
 import { expect, test } from 'vitest';
 
-import { storeEntries, workDir, writeSource } from './store-fixture.ts';
+import { type WorkDir, storeEntries, workDir, writeSource } from './store-fixture.ts';
 
 const main = join(import.meta.dirname, '../src/main.ts');
 
@@ -23,8 +23,13 @@ interface StoreProcess extends AsyncDisposable {
 
 const clientOf = (lanes: Lanes) => lanes.client('control', SnapshotStoreService);
 
-async function spawnStore(dataDir: string, socket: string): Promise<StoreProcess> {
-  const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', WRENN_DATA_DIR: dataDir, WRENN_LISTEN: `unix:${socket}` };
+async function spawnStore(dir: WorkDir, socket: string): Promise<StoreProcess> {
+  const env = {
+    PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
+    WRENN_DATA_DIR: dir.data,
+    WRENN_RAM_DIR: join(dir.ram, 'store'),
+    WRENN_LISTEN: `unix:${socket}`,
+  };
   const child = spawn(process.execPath, [main], { env, stdio: ['ignore', 'ignore', 'inherit'] });
   const lanes = new Lanes(`unix:${socket}`, 'snapshot-store');
   const client = clientOf(lanes);
@@ -49,7 +54,7 @@ test('a kill -9 half-way through an import leaves only what the next start sweep
   await runProgram('dd', ['if=/dev/urandom', `of=${source}`, 'bs=1M', 'count=192']);
   const request = { name: 'debian', sourcePath: source };
   {
-    await using store = await spawnStore(dir.data, socket);
+    await using store = await spawnStore(dir, socket);
     const call = store.client.importImage(request, inMs(20_000));
     const settled = expect(call).rejects.toMatchObject({ reason: 'SERVICE_UNAVAILABLE' });
     await eventually('the copy has begun', async () => {
@@ -61,7 +66,7 @@ test('a kill -9 half-way through an import leaves only what the next start sweep
   }
   expect(await readdir(join(dir.data, 'images'))).toEqual([]);
   expect(await readdir(join(dir.data, 'tmp'))).toHaveLength(1);
-  await using store = await spawnStore(dir.data, socket);
+  await using store = await spawnStore(dir, socket);
   expect(await storeEntries(dir.data)).toEqual([]);
   expect((await store.client.listImages({}, inMs(5000))).images).toEqual([]);
   const { image } = await store.client.importImage(request, inMs(20_000));
@@ -79,21 +84,21 @@ test('disks and images survive a kill -9, and the store serves again', async () 
   const diskId = newSandboxId();
   let before: unknown;
   {
-    await using store = await spawnStore(dir.data, socket);
+    await using store = await spawnStore(dir, socket);
     await store.client.importImage({ name: 'debian', sourcePath }, inMs(5000));
     await store.client.createDisk({ diskId, image: 'debian' }, inMs(5000));
     before = await store.client.listDisks({}, inMs(5000));
     store.child.kill('SIGKILL');
     await once(store.child, 'exit');
   }
-  await using store = await spawnStore(dir.data, socket);
+  await using store = await spawnStore(dir, socket);
   expect(await store.client.listDisks({}, inMs(5000))).toEqual(before);
 });
 
 test('only its own user can reach the socket, and SIGTERM ends the store cleanly', async () => {
   await using dir = await workDir();
   const socket = join(dir.path, 'run', 'store.sock');
-  await using store = await spawnStore(dir.data, socket);
+  await using store = await spawnStore(dir, socket);
   expect((await stat(socket)).mode & 0o777).toBe(0o600);
   store.child.kill('SIGTERM');
   const [code] = (await once(store.child, 'exit')) as [number | null];

@@ -1,4 +1,4 @@
-import { chmod, mkdir, open, readdir } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import type { Clock } from '@wrenn/kit/clock';
@@ -11,12 +11,8 @@ import { serveForTest } from '@wrenn/kit/testkit/serve';
 import { tempDir } from '@wrenn/kit/testkit/temp-dir';
 import { type Disk, type Image, SnapshotStoreService } from '@wrenn/proto/wrenn/snapshotstore/v1/snapshotstore';
 
-import { Qcow2Overlay } from '../src/adapters/qcow2-overlay.ts';
-import { StoreDirectory } from '../src/adapters/store-directory.ts';
-import { StoredDisks } from '../src/adapters/stored-disks.ts';
-import { StoredImages } from '../src/adapters/stored-images.ts';
-import { SnapshotStore } from '../src/domain/snapshot-store.ts';
 import { snapshotStoreHandlers } from '../src/server.ts';
+import { openStore } from '../src/store.ts';
 
 export const MiB = 1024 * 1024;
 
@@ -28,33 +24,46 @@ export interface StoreFixture extends AsyncDisposable {
   createDisk(image: string, id?: string): Promise<Disk>;
 }
 
-// A place for sources and a store's data, reachable by unprivileged processes.
-export async function workDir(): Promise<AsyncDisposable & { readonly path: string; readonly data: string }> {
+// A place for sources, a store's data and its frozen memory, reachable by unprivileged processes.
+export async function workDir(): Promise<AsyncDisposable & WorkDir> {
   const dir = await tempDir();
   await chmod(dir.path, 0o755);
   const data = join(dir.path, 'data');
   await mkdir(data);
-  return Object.assign(dir, { data });
+  const ram = await mkdtemp('/dev/shm/wrenn-test-');
+  return {
+    path: dir.path,
+    data,
+    ram,
+    async [Symbol.asyncDispose]() {
+      await rm(ram, { recursive: true, force: true });
+      await dir[Symbol.asyncDispose]();
+    },
+  };
+}
+
+export interface WorkDir {
+  readonly path: string;
+  readonly data: string;
+  readonly ram: string;
 }
 
 // The store as main.ts wires it, over real gRPC in this process. Its clock is 5 s ahead, so that sources
 // written just now count as settled.
-export async function startStore(dataDir: string, aheadMs = 5000): Promise<StoreFixture> {
+export async function startStore(dir: WorkDir, aheadMs = 5000): Promise<StoreFixture> {
   let copyCount = 0;
   const run: RunProgram = (program, args, options) => {
     if (program === 'cp') copyCount += 1;
     return runProgram(program, args, options);
   };
   const clock: Clock = { now: () => new Date(Date.now() + aheadMs) };
-  const directory = await StoreDirectory.open(dataDir);
-  const images = new StoredImages({ directory, run, clock });
-  const disks = new StoredDisks({ directory, backend: new Qcow2Overlay(run), clock });
-  const store = new SnapshotStore({ images, disks, log: openLog('test', 'silent') });
-  await store.open();
-  const server = await serveForTest(SnapshotStoreService, snapshotStoreHandlers(store));
+  const log = openLog('test', 'silent');
+  const ramDir = join(dir.ram, 'store');
+  const opened = await openStore({ dataDir: dir.data, ramDir, commitRetryMs: 60_000, run, clock, log });
+  const server = await serveForTest(SnapshotStoreService, snapshotStoreHandlers(opened));
   const client = server.lanes.client('control', SnapshotStoreService);
   return {
-    dataDir,
+    dataDir: dir.data,
     client,
     get copyCount() {
       return copyCount;
@@ -67,7 +76,7 @@ export async function startStore(dataDir: string, aheadMs = 5000): Promise<Store
     },
     async [Symbol.asyncDispose]() {
       await server[Symbol.asyncDispose]();
-      directory.close();
+      await opened.close();
     },
   };
 }
@@ -86,8 +95,8 @@ export async function writeSource(path: string, content: string, mebibytes = 8):
   return path;
 }
 
-// Every file and directory of a store but its three directories and its lock.
+// Every file and directory of a store but its own directories and its lock.
 export async function storeEntries(dataDir: string): Promise<string[]> {
   const entries = await readdir(dataDir, { recursive: true });
-  return entries.filter((entry) => !['images', 'disks', 'tmp', 'lock'].includes(entry)).sort();
+  return entries.filter((entry) => !['images', 'disks', 'staged', 'snapshots', 'tmp', 'lock'].includes(entry)).sort();
 }

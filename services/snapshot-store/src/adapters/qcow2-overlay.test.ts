@@ -1,4 +1,4 @@
-import { open, readdir, truncate, writeFile } from 'node:fs/promises';
+import { open, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { runProgram } from '@wrenn/kit/run-program';
@@ -15,24 +15,26 @@ async function overlay(dir: string, virtualBytes: number): Promise<{ path: strin
   await writeFile(basePath, '');
   await truncate(basePath, 1 << 20);
   const path = join(dir, 'disk.qcow2');
-  await backend.create({ path, basePath, virtualBytes });
+  await backend.create({ path, backingName: basePath, backingFormat: 'raw', virtualBytes });
   return { path, basePath };
 }
 
 test('a disk says of itself what it was made with', async () => {
   await using dir = await tempDir();
   const { path, basePath } = await overlay(dir.path, 5 * GiB);
-  expect(await backend.inspect(path)).toEqual({ basePath, virtualBytes: 5 * GiB });
+  const facts = { backingName: basePath, backingFormat: 'raw', virtualBytes: 5 * GiB, isPlain: true };
+  expect(await backend.inspect(path)).toEqual(facts);
   await runProgram('qemu-img', ['check', '-q', path]);
 });
 
-test('a disk that cannot be made leaves no file', async () => {
+test('a disk is never made over one that is there', async () => {
   await using dir = await tempDir();
-  const path = join(dir.path, 'disk.qcow2');
-  await expect(backend.create({ path, basePath: join(dir.path, 'missing.raw'), virtualBytes: GiB })).rejects.toThrow(
-    'missing.raw',
-  );
-  expect(await readdir(dir.path)).toEqual([]);
+  const { path, basePath } = await overlay(dir.path, GiB);
+  const before = await readFile(path);
+  await expect(
+    backend.create({ path, backingName: basePath, backingFormat: 'raw', virtualBytes: 2 * GiB }),
+  ).rejects.toMatchObject({ code: 'EEXIST' });
+  expect((await readFile(path)).equals(before)).toBe(true);
 });
 
 test('a header that a guest has damaged is refused, whatever it claims', async () => {

@@ -3,12 +3,21 @@
 import { randomBytes } from 'node:crypto';
 import { spawnSync } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
-import { mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { chmod, mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join, relative, sep } from 'node:path';
 
 import { syncDirectory } from '@wrenn/kit/durable-file';
 
 export const rootfsName = 'rootfs.ext4';
+
+// VMMs cross `images` and `disks`; only who knows a disk's name gets into its directory.
+const roots = [
+  ['images', 0o755],
+  ['disks', 0o711],
+  ['staged', 0o700],
+  ['snapshots', 0o700],
+  ['tmp', 0o755],
+] as const;
 
 export class StoreDirectory {
   readonly #root: string;
@@ -21,7 +30,10 @@ export class StoreDirectory {
 
   // Takes the directory for this process alone, until close() or death, and empties tmp/.
   static async open(root: string): Promise<StoreDirectory> {
-    for (const name of ['images', 'disks', 'tmp']) await mkdir(join(root, name), { recursive: true, mode: 0o755 });
+    for (const [name, mode] of roots) {
+      await mkdir(join(root, name), { recursive: true });
+      await chmod(join(root, name), mode);
+    }
     const directory = new StoreDirectory(root, lockFile(join(root, 'lock')));
     for (const name of await readdir(directory.#tmp)) await directory.discard(join(directory.#tmp, name));
     return directory;
@@ -33,6 +45,15 @@ export class StoreDirectory {
 
   get disks(): string {
     return join(this.#root, 'disks');
+  }
+
+  get snapshots(): string {
+    return join(this.#root, 'snapshots');
+  }
+
+  // The disks of staged snapshots.
+  get staged(): string {
+    return join(this.#root, 'staged');
   }
 
   // Where the content of an image's version lies.
@@ -51,17 +72,22 @@ export class StoreDirectory {
     return join(this.#root, 'tmp');
   }
 
-  async stage(): Promise<string> {
+  async stage(mode = 0o755): Promise<string> {
     const path = this.#tmpName();
-    await mkdir(path, { mode: 0o755 });
+    await mkdir(path, { mode });
     return path;
   }
 
   // What is in `staged`, names included, must be durable already: its manifest, written durably, comes
   // last. Fails with ENOTEMPTY when the name is taken.
   async publish(staged: string, path: string): Promise<void> {
-    await rename(staged, path);
+    await this.place(staged, path);
     await syncDirectory(dirname(path));
+  }
+
+  // As publish(), for what need not survive a power cut.
+  async place(staged: string, path: string): Promise<void> {
+    await rename(staged, path);
   }
 
   // Takes a directory out of the store and returns where it lies now; undefined when there is none.
@@ -99,7 +125,7 @@ export class StoreDirectory {
 
 // Node has no flock. The lock that flock(1) takes belongs to the open file we share with it, so it stays
 // ours when that program ends, and the kernel drops it when we die.
-function lockFile(path: string): number {
+export function lockFile(path: string): number {
   const fd = openSync(path, 'w', 0o600);
   const { status, error } = spawnSync('flock', ['--nonblock', '3'], { stdio: ['ignore', 'ignore', 'ignore', fd] });
   if (status === 0) return fd;

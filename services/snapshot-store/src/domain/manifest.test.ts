@@ -25,12 +25,21 @@ const disk: DiskManifest = {
   imageDigest: digest,
   diskFormat: 'qcow2',
   virtualBytes: 1 << 30,
+  parentId: 'sn-1',
+  layers: ['sn-1', 'sn-0'],
   createdAt: at,
 };
 
 test('a manifest is read back as it was written', () => {
   expect(parseImageManifest(manifestText(image), 'debian', digest)).toEqual({ manifest: image });
   expect(parseDiskManifest(manifestText(disk), 'cl-0')).toEqual({ manifest: disk });
+});
+
+test('a disk manifest of an older version stands on its image alone', () => {
+  const { parentId: _parentId, layers: _layers, ...older } = disk;
+  expect(parseDiskManifest(JSON.stringify(older), 'cl-0')).toEqual({
+    manifest: { ...disk, parentId: null, layers: [] },
+  });
 });
 
 test('fields of a later version are passed over', () => {

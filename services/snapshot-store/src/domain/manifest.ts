@@ -23,6 +23,9 @@ const diskManifest = z.object({
   imageDigest: digest,
   diskFormat: z.literal('qcow2'),
   virtualBytes: byteCount,
+  // The snapshot that it stands on and the frozen layers below the live one, newest first.
+  parentId: z.string().nullable().default(null),
+  layers: z.array(z.string()).default([]),
   createdAt: z.iso.datetime(),
 });
 

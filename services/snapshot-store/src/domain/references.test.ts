@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { type ImageVersion, type StoredDisk, diskNeedingImage, needs, supersededVersions } from './references.ts';
+import { type ImageUser, type ImageVersion, needs, supersededVersions, userOfImage } from './references.ts';
 
 const version = (digest: string, isCurrent: boolean): ImageVersion => ({
   name: 'debian',
@@ -12,14 +12,11 @@ const version = (digest: string, isCurrent: boolean): ImageVersion => ({
   source: null,
   problem: '',
 });
-const disk = (image: string, imageDigest: string): StoredDisk => ({
+const disk = (image: string, imageDigest: string): ImageUser => ({
+  kind: 'disk',
   id: `on-${imageDigest}`,
   image,
   imageDigest,
-  path: '/disk',
-  virtualBytes: 1,
-  realBytes: 1,
-  problem: image === '' ? 'the manifest is missing' : '',
 });
 
 test('a version goes once it is superseded and no disk stands on it', () => {
@@ -35,7 +32,7 @@ test('without a current version none goes', () => {
 test('a disk that cannot say what it needs keeps every image', () => {
   const unknown = disk('', '');
   expect(supersededVersions([version('1', false), version('2', true)], [unknown])).toEqual([]);
-  expect(diskNeedingImage([unknown], 'debian')).toBe(unknown);
+  expect(userOfImage([unknown], 'debian')).toBe(unknown);
 });
 
 test('a disk needs its own image and version only', () => {
@@ -43,5 +40,5 @@ test('a disk needs its own image and version only', () => {
   expect(needs(one, 'debian', '1')).toBe(true);
   expect(needs(one, 'debian', '2')).toBe(false);
   expect(needs(one, 'minimal', '1')).toBe(false);
-  expect(diskNeedingImage([one], 'minimal')).toBeUndefined();
+  expect(userOfImage([one], 'minimal')).toBeUndefined();
 });

@@ -1,5 +1,5 @@
-// Who needs which image version. References are never counted anywhere: they are read from the disks
-// themselves, so no crash can make them wrong. A disk that cannot say what it needs is taken to need all.
+// Who needs which image version. References are never counted anywhere: they are read from the disks and snapshots
+// themselves, so no crash can make them wrong. One that cannot say what it needs is taken to need all.
 import type { SourceFingerprint } from './source.ts';
 
 export interface ImageVersion {
@@ -20,26 +20,36 @@ export interface StoredDisk {
   readonly path: string;
   readonly virtualBytes: number;
   readonly realBytes: number;
+  readonly parentId: string | null; // The snapshot it stands on.
+  readonly layers: readonly string[]; // Builds of the frozen layers below it, newest first.
   readonly problem: string; // Why it cannot be used; empty when it can.
 }
 
-export function needs(disk: StoredDisk, image: string, digest: string): boolean {
-  return disk.image === '' || (disk.image === image && disk.imageDigest === digest);
+// What stands on an image version.
+export interface ImageUser {
+  readonly kind: 'disk' | 'snapshot';
+  readonly id: string;
+  readonly image: string; // Empty where unknown.
+  readonly imageDigest: string;
 }
 
-// A disk that stands in the way of deleting an image with all its versions.
-export function diskNeedingImage(disks: readonly StoredDisk[], image: string): StoredDisk | undefined {
-  return disks.find((disk) => disk.image === '' || disk.image === image);
+export function needs(user: Omit<ImageUser, 'kind' | 'id'>, image: string, digest: string): boolean {
+  return user.image === '' || (user.image === image && user.imageDigest === digest);
 }
 
-// Versions that may go: superseded, and no disk stands on them. Without a current version none is
+// What stands in the way of deleting an image with all its versions.
+export function userOfImage(users: readonly ImageUser[], image: string): ImageUser | undefined {
+  return users.find((user) => user.image === '' || user.image === image);
+}
+
+// Versions that may go: superseded, and nothing stands on them. Without a current version none is
 // superseded: the next import decides.
 export function supersededVersions(
   versions: readonly ImageVersion[],
-  disks: readonly StoredDisk[],
+  users: readonly ImageUser[],
 ): readonly ImageVersion[] {
   if (!versions.some((version) => version.isCurrent)) return [];
   return versions.filter(
-    (version) => !version.isCurrent && !disks.some((disk) => needs(disk, version.name, version.digest)),
+    (version) => !version.isCurrent && !users.some((user) => needs(user, version.name, version.digest)),
   );
 }

@@ -1,11 +1,18 @@
-// Keeps operations from meeting: one at a time per disk and per image, save that disks of one image are
-// made side by side. Lock order is disk, then image; no image operation takes a disk's lock.
+// Keeps operations from meeting: one at a time per disk and per image, save that disks of one image are made side by
+// side. Lock order is disk, snapshot, its parent, image; what holds one takes none that comes before.
 import { WrennError, invalidField } from '@wrenn/kit/errors';
 import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 
-import { KeyedLocks } from './keyed-locks.ts';
-import { type ImageVersion, type StoredDisk, diskNeedingImage, needs, supersededVersions } from './references.ts';
+import type { KeyedLocks } from './keyed-locks.ts';
+import {
+  type ImageUser,
+  type ImageVersion,
+  type StoredDisk,
+  needs,
+  supersededVersions,
+  userOfImage,
+} from './references.ts';
 import { type Source, isSameSource } from './source.ts';
 
 // A copy of a source, complete but not part of the store yet.
@@ -44,23 +51,29 @@ export interface CountedImage extends ImageVersion {
 export interface SnapshotStoreParts {
   readonly images: ImageFiles;
   readonly disks: DiskFiles;
+  // Snapshots, as far as they need images.
+  readonly snapshotUsers: () => ImageUser[];
+  readonly locks: KeyedLocks;
   readonly log: Log;
 }
 
 const MiB = 1024 * 1024;
 const maxDiskBytes = 1024 * 1024 * MiB;
 const imageKey = (name: string) => `image ${name}`;
-const diskKey = (id: string) => `disk ${id}`;
+export const diskKey = (id: string) => `disk ${id}`;
 
 export class SnapshotStore {
   readonly #images: ImageFiles;
   readonly #disks: DiskFiles;
   readonly #log: Log;
-  readonly #locks = new KeyedLocks();
+  readonly #snapshotUsers: () => ImageUser[];
+  readonly #locks: KeyedLocks;
 
-  constructor({ images, disks, log }: SnapshotStoreParts) {
+  constructor({ images, disks, snapshotUsers, locks, log }: SnapshotStoreParts) {
     this.#images = images;
     this.#disks = disks;
+    this.#snapshotUsers = snapshotUsers;
+    this.#locks = locks;
     this.#log = log;
   }
 
@@ -93,9 +106,10 @@ export class SnapshotStore {
 
   deleteImage(name: string): Promise<void> {
     return this.#locks.exclusive(imageKey(name), async () => {
-      const disk = diskNeedingImage(await this.#disks.list(), name);
-      if (disk && (await this.#images.versions(name)).length > 0) {
-        throw new WrennError('IMAGE_IN_USE', `image ${name} is needed by disk ${disk.id}`, { meta: { disk: disk.id } });
+      const user = userOfImage(await this.#users(), name);
+      if (user && (await this.#images.versions(name)).length > 0) {
+        const { kind, id } = user;
+        throw new WrennError('IMAGE_IN_USE', `image ${name} is needed by ${kind} ${id}`, { meta: { [kind]: id } });
       }
       if (!(await this.#images.deleteName(name))) throw noImage(name);
       this.#log.info({ image: name }, 'image deleted');
@@ -120,9 +134,14 @@ export class SnapshotStore {
       if (!disk) return;
       await this.#disks.delete(id);
       this.#log.info({ sandbox: id }, 'disk deleted');
-      const names = disk.image === '' ? await this.#images.names() : [disk.image];
-      for (const name of names) await this.#locks.exclusive(imageKey(name), () => this.#collect(name));
+      await this.collectImages(disk.image);
     });
+  }
+
+  // Removes versions that nobody needs any more, of all images where the name is empty.
+  async collectImages(image: string): Promise<void> {
+    const names = image === '' ? await this.#images.names() : [image];
+    for (const name of names) await this.#locks.exclusive(imageKey(name), () => this.#collect(name));
   }
 
   listDisks(): Promise<StoredDisk[]> {
@@ -172,11 +191,17 @@ export class SnapshotStore {
     }));
   }
 
+  // Disks first: a disk becomes a part of a snapshot, and must not be missed on its way.
+  async #users(): Promise<ImageUser[]> {
+    const disks = await this.#disks.list();
+    return [...disks.map((disk) => ({ kind: 'disk' as const, ...disk })), ...this.#snapshotUsers()];
+  }
+
   // Runs under the image's exclusive lock, so no disk can appear on a version that goes.
   async #collect(name: string): Promise<void> {
     const versions = await this.#images.versions(name);
     if (versions.every((version) => version.isCurrent)) return;
-    for (const version of supersededVersions(versions, await this.#disks.list())) {
+    for (const version of supersededVersions(versions, await this.#users())) {
       await this.#images.deleteVersion(version);
       this.#log.info({ image: name, digest: version.digest }, 'superseded image version deleted');
     }

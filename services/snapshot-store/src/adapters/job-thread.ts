@@ -1,0 +1,102 @@
+// A worker thread that does jobs one after the other. If it dies, what it was doing fails and the next job starts
+// another.
+import { Worker } from 'node:worker_threads';
+
+import { type Reason, WrennError } from '@wrenn/kit/errors';
+
+import type { jobs } from './jobs.ts';
+
+type Jobs = typeof jobs;
+export type JobKind = keyof Jobs;
+
+export interface Order {
+  readonly number: number;
+  readonly kind: JobKind;
+  readonly input: unknown;
+  readonly flag: SharedArrayBuffer; // Not 0: cancelled.
+}
+
+interface Failure {
+  readonly message: string;
+  readonly stack: string | undefined;
+  readonly code: string | undefined; // Of the kernel.
+  readonly wrenn: { readonly reason: Reason; readonly meta: Readonly<Record<string, string>> } | undefined;
+}
+
+export interface Answer {
+  readonly number: number;
+  readonly output?: unknown;
+  readonly failure?: Failure;
+}
+
+interface Waiter {
+  readonly resolve: (output: never) => void;
+  readonly reject: (error: Error) => void;
+}
+
+export class JobThread {
+  readonly #script: URL;
+  readonly #waiters = new Map<number, Waiter>();
+  #worker: Worker | undefined;
+  #last = 0;
+
+  constructor(script: URL) {
+    this.#script = script;
+  }
+
+  async run<K extends JobKind>(
+    kind: K,
+    input: Parameters<Jobs[K]>[0],
+    signal?: AbortSignal,
+  ): Promise<ReturnType<Jobs[K]>> {
+    signal?.throwIfAborted();
+    const flag = new SharedArrayBuffer(4);
+    const cancel = () => Atomics.store(new Int32Array(flag), 0, 1);
+    signal?.addEventListener('abort', cancel);
+    const number = (this.#last += 1);
+    try {
+      return await new Promise((resolve, reject) => {
+        this.#waiters.set(number, { resolve, reject });
+        const order: Order = { number, kind, input, flag };
+        this.#running().postMessage(order);
+      });
+    } finally {
+      signal?.removeEventListener('abort', cancel);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#worker?.terminate();
+  }
+
+  #running(): Worker {
+    if (this.#worker) return this.#worker;
+    const worker = new Worker(this.#script);
+    worker.on('message', (answer: Answer) => this.#answer(answer));
+    worker.on('error', (error) => this.#fail(worker, error as Error));
+    worker.on('exit', () => this.#fail(worker, new Error('the worker thread ended')));
+    worker.unref();
+    this.#worker = worker;
+    return worker;
+  }
+
+  #answer({ number, output, failure }: Answer): void {
+    const waiter = this.#waiters.get(number);
+    this.#waiters.delete(number);
+    if (failure) waiter?.reject(errorOf(failure));
+    else waiter?.resolve(output as never);
+  }
+
+  #fail(worker: Worker, error: Error): void {
+    if (this.#worker !== worker) return;
+    this.#worker = undefined;
+    const waiters = [...this.#waiters.values()];
+    this.#waiters.clear();
+    for (const { reject } of waiters) reject(error);
+  }
+}
+
+function errorOf({ message, stack, code, wrenn }: Failure): Error {
+  if (wrenn) return new WrennError(wrenn.reason, message, { meta: wrenn.meta });
+  return Object.assign(new Error(message), { code, ...(stack !== undefined && { stack }) });
+}
