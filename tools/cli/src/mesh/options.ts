@@ -61,6 +61,11 @@ export function ramDirFor(runDir: string): string {
   return `/dev/shm/wrenn-${createHash('sha256').update(runDir).digest('hex').slice(0, 8)}`;
 }
 
+// Where the snapshot store keeps frozen memory: on the filesystem of the guests' RAM files.
+export function storeRamDir(ramDir: string): string {
+  return join(ramDir, 'store');
+}
+
 export const defaultImagesDir = join(repositoryRoot, '.build/images');
 
 export function addressesOf(options: Pick<MeshOptions, 'runDir' | 'ports'>): MeshAddresses {

@@ -2,7 +2,7 @@
 // variables and no other service's (they refuse what they do not know).
 import { join } from 'node:path';
 
-import { type MeshAddresses, type MeshOptions, addressesOf } from './options.ts';
+import { type MeshAddresses, type MeshOptions, addressesOf, storeRamDir } from './options.ts';
 
 export type ProgramName = 'network' | 'snapshot-store' | 'scheduler' | 'vm-runtime' | 'gateway' | 'edge-proxy';
 // The gateway runs twice: clients send bytes in number to a process that serves nothing else.
@@ -29,7 +29,7 @@ export function planServices(options: MeshOptions): ServicePlan[] {
   const at = addressesOf(options);
   const plans: [ServiceName, number, string, Record<string, string>][] = [
     ['network', 1, at.network, networkEnv(options)],
-    ['snapshot-store', 1, at.snapshotStore, { WRENN_DATA_DIR: join(options.dataDir, 'snapshot-store') }],
+    ['snapshot-store', 1, at.snapshotStore, snapshotStoreEnv(options)],
     ['scheduler', 1, at.scheduler, { WRENN_DATABASE_URL_FILE: databaseUrlFile(options) }],
     ['vm-runtime', 2, at.vmRuntime, vmRuntimeEnv(options, at)],
     ['gateway', 2, at.gateway, { WRENN_SCHEDULER: at.scheduler }],
@@ -51,6 +51,10 @@ export function planServices(options: MeshOptions): ServicePlan[] {
       WRENN_LOG_LEVEL: options.logLevel,
     },
   }));
+}
+
+function snapshotStoreEnv({ dataDir, ramDir }: MeshOptions): Record<string, string> {
+  return { WRENN_DATA_DIR: join(dataDir, 'snapshot-store'), WRENN_RAM_DIR: storeRamDir(ramDir) };
 }
 
 function networkEnv(options: MeshOptions): Record<string, string> {
