@@ -1,17 +1,21 @@
 // How records look on the wire.
 import { durationOfMs, timestampOf } from '@wrenn/kit/duration';
 import { invalidField } from '@wrenn/kit/errors';
-import { SandboxState as StateMessage } from '@wrenn/proto/wrenn/v1/sandbox';
+import { SandboxState as StateMessage, TimeoutAction as TimeoutMessage } from '@wrenn/proto/wrenn/v1/sandbox';
 
 import { type HostLoad, isAlive } from './domain/host.ts';
 import type { StageTiming } from './domain/ports.ts';
 import type { SandboxState } from './domain/sandbox-state.ts';
 import type { Sandbox, SandboxEvent, Template } from './domain/sandbox.ts';
+import type { NamedSnapshot } from './domain/snapshot.ts';
 
 const messageOfState: Record<SandboxState, StateMessage> = {
   pending: StateMessage.PENDING,
   starting: StateMessage.STARTING,
   running: StateMessage.RUNNING,
+  pausing: StateMessage.PAUSING,
+  paused: StateMessage.PAUSED,
+  resuming: StateMessage.RESUMING,
   destroying: StateMessage.DESTROYING,
   destroyed: StateMessage.DESTROYED,
   error: StateMessage.ERROR,
@@ -19,14 +23,12 @@ const messageOfState: Record<SandboxState, StateMessage> = {
 const stateOfMessage = new Map(
   Object.entries(messageOfState).map(([state, message]) => [message, state as SandboxState]),
 );
-const reserved: readonly StateMessage[] = [StateMessage.PAUSING, StateMessage.PAUSED, StateMessage.RESUMING];
 
-// States to list. Those that no sandbox can be in yet are accepted and match nothing.
+// States to list.
 export function requireStates(messages: readonly StateMessage[]): SandboxState[] {
-  return messages.flatMap((message) => {
+  return messages.map((message) => {
     const state = stateOfMessage.get(message);
-    if (state) return [state];
-    if (reserved.includes(message)) return [];
+    if (state) return state;
     throw invalidField('states', `${message} is no state to ask for`);
   });
 }
@@ -48,6 +50,10 @@ export function sandboxMessage(sandbox: Sandbox) {
     metadata: { ...sandbox.metadata },
     version: BigInt(sandbox.version),
     project: sandbox.project,
+    onTimeout: sandbox.onTimeout === 'pause' ? TimeoutMessage.PAUSE : TimeoutMessage.DESTROY,
+    autoResume: sandbox.autoResume,
+    snapshotId: sandbox.snapshotId ?? '',
+    isDurable: sandbox.state === 'paused' && sandbox.isDurable,
   };
 }
 
@@ -92,5 +98,20 @@ export function templateMessage(template: Template) {
     ...template,
     memoryBytes: BigInt(template.memoryBytes),
     diskBytes: BigInt(template.diskBytes),
+  };
+}
+
+export function snapshotMessage(snapshot: NamedSnapshot) {
+  return {
+    name: snapshot.name,
+    id: snapshot.id,
+    sandboxId: snapshot.namedOf,
+    template: snapshot.template,
+    hostId: snapshot.hostId,
+    vcpuCount: snapshot.vcpuCount,
+    memoryBytes: BigInt(snapshot.memoryBytes),
+    diskBytes: BigInt(snapshot.diskBytes),
+    createdAt: timestampOf(snapshot.createdAt),
+    generation: snapshot.generation,
   };
 }

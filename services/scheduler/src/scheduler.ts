@@ -11,19 +11,32 @@ import { HostLanes } from './adapters/host-lanes.ts';
 import { migrate } from './adapters/migrations.ts';
 import { PostgresEvents } from './adapters/postgres-events.ts';
 import { PostgresHosts } from './adapters/postgres-hosts.ts';
+import { PostgresLifecycle } from './adapters/postgres-lifecycle.ts';
 import { PostgresQuotas } from './adapters/postgres-quotas.ts';
 import { PostgresSandboxes } from './adapters/postgres-sandboxes.ts';
+import { PostgresSnapshotNames } from './adapters/postgres-snapshot-names.ts';
+import { PostgresSnapshots } from './adapters/postgres-snapshots.ts';
 import { PostgresTemplates } from './adapters/postgres-templates.ts';
 import { Database } from './adapters/postgres.ts';
-import { CreateOnce } from './domain/create-once.ts';
+import { SnapshotLanes } from './adapters/snapshot-lanes.ts';
 import { CreateQueue } from './domain/create-queue.ts';
 import { CreateSandbox } from './domain/create-sandbox.ts';
 import { DestroySandbox } from './domain/destroy-sandbox.ts';
+import { Durability } from './domain/durability.ts';
 import { EventFeed } from './domain/event-feed.ts';
+import { ForkSandbox } from './domain/fork-sandbox.ts';
+import { LiveSnapshot } from './domain/live-snapshot.ts';
+import { NameSnapshot } from './domain/name-snapshot.ts';
+import { Once } from './domain/once.ts';
 import { Operations } from './domain/operations.ts';
+import { PauseSandbox } from './domain/pause-sandbox.ts';
 import { leastLoaded } from './domain/placement.ts';
 import { Reaper } from './domain/reaper.ts';
 import { Reconciler } from './domain/reconciler.ts';
+import { ResumeSandbox } from './domain/resume-sandbox.ts';
+import { SettleSandbox } from './domain/settle-sandbox.ts';
+import { SnapshotKeeper } from './domain/snapshot-keeper.ts';
+import { WakeSandbox } from './domain/wake-sandbox.ts';
 import { addServices, deadlinesMs } from './server.ts';
 import { Ticker } from './ticker.ts';
 
@@ -42,6 +55,7 @@ export interface Scheduler {
 }
 
 const forgetEveryMs = 60_000;
+const ticksPerKeeping = 5;
 
 export async function startScheduler(options: SchedulerOptions): Promise<Scheduler> {
   const { log, clock, databaseUrl, tickMs = 1000 } = options;
@@ -51,20 +65,36 @@ export async function startScheduler(options: SchedulerOptions): Promise<Schedul
     const hosts = new PostgresHosts(database, clock);
     const templates = new PostgresTemplates(database);
     const quotas = new PostgresQuotas(database);
-    const sandboxes = new PostgresSandboxes({ database, hosts, quotas, placement: leastLoaded, clock, log });
+    const stores = { database, hosts, quotas, placement: leastLoaded, clock, log };
+    const sandboxes = new PostgresSandboxes(stores);
+    const lifecycle = new PostgresLifecycle(stores);
+    const snapshots = new PostgresSnapshots(stores);
+    const names = new PostgresSnapshotNames(stores);
     const bell = stop.own('commit bell', new CommitBell(databaseUrl, log));
     const events = stop.own('events', new EventFeed(new PostgresEvents(database), bell));
     const vms = stop.own('host lanes', new HostLanes());
+    const hostSnapshots = new SnapshotLanes(vms);
     const operations = stop.own('operations', new Operations());
     const queue = new CreateQueue(bell);
     const create = new CreateSandbox({ sandboxes, vms, queue, bell, operations, clock, log });
-    const createOnce = stop.own('creates', new CreateOnce(create));
-    const destroy = stop.own('destroys', new DestroySandbox({ sandboxes, hosts, vms, operations, log }));
-    const reaper = new Reaper(sandboxes, destroy);
-    const reconciler = new Reconciler({ sandboxes, hosts, vms, operations, destroy, clock, log });
+    const once = stop.own('creates', new Once());
+    const base = { sandboxes, lifecycle, snapshots, names, hosts, vms, hostSnapshots, bell, operations, clock, log };
+    const destroy = stop.own('destroys', new DestroySandbox(base));
+    const durability = stop.own('durability', new Durability(base));
+    const settler = new SettleSandbox({ ...base, durability });
+    const live = new LiveSnapshot({ ...base, durability });
+    const pause = stop.own('pauses', new PauseSandbox({ ...base, durability, live, settler }));
+    const resume = stop.own('resumes', new ResumeSandbox(base));
+    const fork = new ForkSandbox({ ...base, live });
+    const naming = new NameSnapshot({ ...base, live, durability });
+    const wake = new WakeSandbox({ ...base, resume });
+    const reaper = new Reaper(sandboxes, destroy, pause);
+    const reconciler = new Reconciler({ ...base, destroy, settler });
+    const keeper = new SnapshotKeeper({ ...base, naming, durability });
 
     const server = stop.own('rpc server', new RpcServer({ log, deadlinesMs }));
-    const parts = { sandboxes, hosts, quotas, templates, events, queue, create, createOnce, destroy, clock };
+    const doing = { create, once, destroy, pause, resume, fork, naming, wake };
+    const parts = { ...base, ...doing, quotas, templates, events, queue };
     addServices(server, parts);
     const port = await server.listen(options.listen);
     await migrateOnceReachable(databaseUrl, log);
@@ -72,6 +102,7 @@ export async function startScheduler(options: SchedulerOptions): Promise<Schedul
     for (const [name, everyMs, work] of [
       ['reaper', tickMs, () => reaper.tick()],
       ['reconciler', tickMs, () => reconciler.tick()],
+      ['snapshot keeper', ticksPerKeeping * tickMs, () => keeper.tick()],
       ['retention', forgetEveryMs, () => sandboxes.forget()],
     ] as const) {
       stop.own(name, new Ticker({ name, everyMs, work, log }));

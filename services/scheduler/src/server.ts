@@ -6,22 +6,27 @@ import { msOfDuration } from '@wrenn/kit/duration';
 import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 import { HostService } from '@wrenn/proto/wrenn/v1/host';
 import { type SandboxServiceCreateRequest, SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
+import { SnapshotService } from '@wrenn/proto/wrenn/v1/snapshot';
 import { timestampOf } from '@wrenn/kit/duration';
 
 import { createKeyOf } from './domain/create-key.ts';
-import type { CreateOnce } from './domain/create-once.ts';
+import { createSpecOf } from './domain/create-origin.ts';
 import type { CreateQueue } from './domain/create-queue.ts';
-import { requireCreateRequest, requireTtl, specOf } from './domain/create-request.ts';
+import { requireCreateRequest, requireTtl } from './domain/create-request.ts';
 import { type CreateSandbox, createLimitMs } from './domain/create-sandbox.ts';
 import { type DestroySandbox, destroyLimitMs } from './domain/destroy-sandbox.ts';
 import type { EventFeed } from './domain/event-feed.ts';
 import { requireHostReport } from './domain/host-report.ts';
 import { keepAlive } from './domain/keep-alive.ts';
 import { listPage } from './domain/list-page.ts';
-import { requireFound, requireRunning } from './domain/lookup.ts';
+import { requireFound } from './domain/lookup.ts';
+import { nameLimitMs } from './domain/name-snapshot.ts';
+import { pauseLimitMs } from './domain/pause-sandbox.ts';
 import type { HostStore, QuotaStore, SandboxStore, TemplateStore } from './domain/ports.ts';
 import { requireQuota } from './domain/quota.ts';
+import { resumeLimitMs } from './domain/resume-sandbox.ts';
 import { requireTemplate } from './domain/template-request.ts';
+import type { WakeSandbox } from './domain/wake-sandbox.ts';
 import {
   eventMessage,
   hostMessage,
@@ -30,8 +35,9 @@ import {
   templateMessage,
   timingMessage,
 } from './messages.ts';
+import { type SnapshotServerParts, lifecycleHandlers, snapshotHandlers } from './snapshot-server.ts';
 
-export interface ServerParts {
+export interface ServerParts extends SnapshotServerParts {
   readonly sandboxes: SandboxStore;
   readonly hosts: HostStore;
   readonly quotas: QuotaStore;
@@ -39,7 +45,7 @@ export interface ServerParts {
   readonly events: EventFeed;
   readonly queue: CreateQueue;
   readonly create: CreateSandbox;
-  readonly createOnce: CreateOnce;
+  readonly wake: WakeSandbox;
   readonly destroy: DestroySandbox;
   readonly clock: Clock;
 }
@@ -51,24 +57,34 @@ export const deadlinesMs = {
   'SandboxService/Create': ({ queueTimeout }: Pick<SandboxServiceCreateRequest, 'queueTimeout'>) =>
     createLimitMs + Math.min(Math.max(queueTimeout ? msOfDuration(queueTimeout) : 0, 0), 600_000),
   'SandboxService/Destroy': destroyLimitMs,
+  'SandboxService/Pause': pauseLimitMs,
+  'SandboxService/Resume': resumeLimitMs,
+  'SandboxService/Fork': createLimitMs,
+  'SnapshotService/Create': nameLimitMs,
+  // Looking it up takes no time; resuming it may.
+  'SchedulerService/ResolveSandbox': resumeLimitMs,
 };
 
 export function addServices(server: RpcServer, parts: ServerParts): void {
   server.add(SandboxService, sandboxHandlers(parts));
+  server.add(SnapshotService, snapshotHandlers(parts));
   server.add(HostService, hostHandlers(parts));
   server.add(SchedulerService, schedulerHandlers(parts));
 }
 
 function sandboxHandlers(parts: ServerParts): RpcHandlers<typeof SandboxService.method> {
-  const { sandboxes, templates, events, create, createOnce, destroy } = parts;
+  const { sandboxes, templates, names, events, create, once, destroy } = parts;
   return {
+    ...lifecycleHandlers(parts),
     async create(request, call) {
       const wanted = requireCreateRequest(request);
-      const spec = specOf(wanted, await templates.require(wanted.template));
+      const spec = await createSpecOf(wanted, templates, names);
       const { queueTimeoutMs } = wanted;
       const key = createKeyOf(wanted);
       const { sandbox, timings } = key
-        ? await createOnce.run(spec, key, queueTimeoutMs, call)
+        ? await once.run(key, call, ({ caller, onPlaced }) =>
+            create.run(spec, { key, queueTimeoutMs, onPlaced }, caller),
+          )
         : await create.run(spec, { key, queueTimeoutMs }, call);
       return { sandbox: sandboxMessage(sandbox), timings: timings.map(timingMessage) };
     },
@@ -77,10 +93,7 @@ function sandboxHandlers(parts: ServerParts): RpcHandlers<typeof SandboxService.
       return { sandbox: sandboxMessage(requireFound(await sandboxes.find(id), id)) };
     },
     async list({ states, pageSize, pageToken }) {
-      const wanted = requireStates(states);
-      // Asked only for states that nothing is in yet.
-      if (states.length > 0 && wanted.length === 0) return {};
-      const page = await listPage(sandboxes, wanted, pageSize, pageToken);
+      const page = await listPage(sandboxes, requireStates(states), pageSize, pageToken);
       return { sandboxes: page.sandboxes.map(sandboxMessage), nextPageToken: page.nextToken };
     },
     async destroy(request, call) {
@@ -123,16 +136,24 @@ function hostHandlers({ hosts, clock }: ServerParts): RpcHandlers<typeof HostSer
 }
 
 function schedulerHandlers(parts: ServerParts): RpcHandlers<typeof SchedulerService.method> {
-  const { sandboxes, hosts, quotas, templates, queue } = parts;
+  const { sandboxes, hosts, quotas, templates, queue, wake } = parts;
   return {
     async reportHost(request) {
       await hosts.report(requireHostReport(request));
       queue.look();
       return {};
     },
-    async resolveSandbox(request) {
+    async resolveSandbox(request, call) {
       const id = requireSandboxId(request.sandboxId);
-      const { hostId = '', guestAddress } = requireRunning(await sandboxes.find(id), id);
+      let isWaking = false;
+      const onWaking = () => {
+        if (isWaking) return;
+        isWaking = true;
+        // Says that the answer will take its time; a caller that hears nothing takes us for dead.
+        call.header.set('wrenn-waking', '1');
+        call.sendHeader();
+      };
+      const { hostId = '', guestAddress } = await wake.run(id, call, onWaking);
       const host = await hosts.find(hostId);
       return {
         hostId,

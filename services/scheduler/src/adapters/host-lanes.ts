@@ -1,14 +1,24 @@
 // The vm-runtimes of all hosts, each over a control lane of its own.
 import { VmRuntimeService, VmState } from '@wrenn/proto/wrenn/vmruntime/v1/vmruntime';
+import type { StageTiming as TimingMessage } from '@wrenn/proto/wrenn/v1/sandbox';
 import type { OutboundCall } from '@wrenn/kit/deadlines';
 import { msOfDuration } from '@wrenn/kit/duration';
 import { WrennError } from '@wrenn/kit/errors';
 import { type SandboxId, isSandboxId } from '@wrenn/kit/ids';
 import { Lanes, type RpcClient } from '@wrenn/kit/lanes';
 
-import type { HostVm, HostVms, NewVm, StageTiming } from '../domain/ports.ts';
+import type { Freezing, Frozen, HostVm, HostVms, NewVm, StageTiming } from '../domain/ports.ts';
 
-type VmRuntime = RpcClient<typeof VmRuntimeService.method>;
+export type VmRuntime = RpcClient<typeof VmRuntimeService.method>;
+
+const stateOf: Record<VmState, HostVm['state']> = {
+  [VmState.UNSPECIFIED]: 'starting',
+  [VmState.STARTING]: 'starting',
+  [VmState.RUNNING]: 'running',
+  [VmState.FREEZING]: 'stopping',
+  [VmState.STOPPING]: 'stopping',
+  [VmState.DEAD]: 'dead',
+};
 
 export class HostLanes implements HostVms {
   readonly #lanes = new Map<string, { lanes: Lanes; client: VmRuntime }>();
@@ -18,41 +28,40 @@ export class HostLanes implements HostVms {
     vm: NewVm,
     call: OutboundCall,
   ): Promise<{ guestAddress: string; timings: readonly StageTiming[] }> {
-    const answer = await this.#client(address).createVm(
-      {
-        sandboxId: vm.id,
-        template: vm.template.name,
-        image: vm.template.image,
-        vcpuCount: vm.vcpuCount,
-        memoryBytes: BigInt(vm.memoryBytes),
-        diskBytes: BigInt(vm.diskBytes),
-        env: vm.env,
-        defaultUser: vm.template.defaultUser,
-      },
+    const origin = vm.snapshot
+      ? { snapshotId: vm.snapshot.id }
+      : {
+          image: vm.template.image,
+          vcpuCount: vm.vcpuCount,
+          memoryBytes: BigInt(vm.memoryBytes),
+          diskBytes: BigInt(vm.diskBytes),
+        };
+    const { name: template, defaultUser } = vm.template;
+    const answer = await this.client(address).createVm(
+      { sandboxId: vm.id, template, env: vm.env, defaultUser, ...origin },
       call,
     );
     const guestAddress = answer.vm?.guestAddress ?? '';
     if (guestAddress === '') throw new WrennError('INTERNAL', `${address} made ${vm.id} but gave no address`);
-    return {
-      guestAddress,
-      timings: answer.timings.map(({ stage, startedAfter, duration }) => ({
-        stage,
-        startedAfterMs: startedAfter ? msOfDuration(startedAfter) : 0,
-        durationMs: duration ? msOfDuration(duration) : 0,
-      })),
-    };
+    return { guestAddress, timings: answer.timings.map(timingOf) };
+  }
+
+  async freeze(address: string, freezing: Freezing, call: OutboundCall): Promise<Frozen> {
+    const { snapshot, timings } = await this.client(address).snapshotVm({ ...freezing }, call);
+    return { isDurable: snapshot?.isDurable ?? false, timings: timings.map(timingOf) };
   }
 
   async destroy(address: string, id: SandboxId, call: OutboundCall): Promise<void> {
-    await this.#client(address).destroyVm({ sandboxId: id }, call);
+    await this.client(address).destroyVm({ sandboxId: id }, call);
   }
 
   async list(address: string, call: OutboundCall): Promise<HostVm[]> {
-    const { vms } = await this.#client(address).listVms({}, call);
+    const { vms } = await this.client(address).listVms({}, call);
     return vms.flatMap((vm) => {
       if (!isSandboxId(vm.sandboxId)) return [];
-      const isDead = vm.state === VmState.DEAD;
-      return [{ sandboxId: vm.sandboxId, isDead, deathReason: vm.deathReason, deathMessage: vm.deathMessage }];
+      const { sandboxId, guestAddress, deathReason, deathMessage } = vm;
+      const state = stateOf[vm.state] ?? 'starting';
+      return [{ sandboxId, state, guestAddress, isDead: state === 'dead', deathReason, deathMessage }];
     });
   }
 
@@ -61,7 +70,7 @@ export class HostLanes implements HostVms {
     this.#lanes.clear();
   }
 
-  #client(address: string): VmRuntime {
+  client(address: string): VmRuntime {
     let entry = this.#lanes.get(address);
     if (!entry) {
       const lanes = new Lanes(address, `vm-runtime at ${address}`);
@@ -70,4 +79,12 @@ export class HostLanes implements HostVms {
     }
     return entry.client;
   }
+}
+
+function timingOf({ stage, startedAfter, duration }: TimingMessage): StageTiming {
+  return {
+    stage,
+    startedAfterMs: startedAfter ? msOfDuration(startedAfter) : 0,
+    durationMs: duration ? msOfDuration(duration) : 0,
+  };
 }

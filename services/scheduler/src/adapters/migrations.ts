@@ -7,6 +7,7 @@ import * as hostsAndTemplates from './migrations/0001-hosts-and-templates.ts';
 import * as sandboxes from './migrations/0002-sandboxes.ts';
 import * as sandboxEvents from './migrations/0003-sandbox-events.ts';
 import * as admission from './migrations/0004-admission.ts';
+import * as snapshots from './migrations/0005-snapshots.ts';
 import { openKnex, toWrennError } from './postgres.ts';
 
 interface Migration extends Knex.Migration {
@@ -18,6 +19,7 @@ export const migrations: readonly Migration[] = [
   { name: '0002-sandboxes', ...sandboxes },
   { name: '0003-sandbox-events', ...sandboxEvents },
   { name: '0004-admission', ...admission },
+  { name: '0005-snapshots', ...snapshots },
 ];
 
 const table = 'schema_migrations';

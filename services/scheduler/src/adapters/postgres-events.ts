@@ -4,7 +4,7 @@ import type { SandboxId } from '@wrenn/kit/ids';
 import type { Knex } from 'knex';
 
 import type { EventSource } from '../domain/ports.ts';
-import { type SandboxState, isLive } from '../domain/sandbox-state.ts';
+import { type SandboxState, isHosted } from '../domain/sandbox-state.ts';
 import type { SandboxEvent } from '../domain/sandbox.ts';
 import type { Database } from './postgres.ts';
 
@@ -38,7 +38,7 @@ export async function appendEvents(tx: Knex.Transaction, events: readonly NewEve
   for (const sandboxId of new Set(events.map((event) => event.sandboxId))) {
     await tx.raw('select pg_notify(?, ?)', [eventChannel, sandboxId]);
   }
-  if (events.some(({ to }) => !isLive(to))) await tx.raw('select pg_notify(?, ?)', [roomChannel, '']);
+  if (events.some(({ to }) => !isHosted(to))) await tx.raw('select pg_notify(?, ?)', [roomChannel, '']);
 }
 
 export class PostgresEvents implements EventSource {

@@ -68,10 +68,15 @@ export class PostgresHosts implements HostStore {
 }
 
 async function withLoads(db: Knex, hosts: readonly HostRow[]): Promise<HostLoad[]> {
+  // A paused one keeps its disk, and gives all else back.
   const rows: LoadRow[] = await db('sandboxes')
     .select('host_id')
-    .count()
-    .sum({ memory_bytes: 'memory_bytes', vcpu_count: 'vcpu_count', disk_bytes: 'disk_bytes' })
+    .select(
+      db.raw(`count(*) filter (where state <> 'paused') as count`),
+      db.raw(`coalesce(sum(memory_bytes) filter (where state <> 'paused'), 0) as memory_bytes`),
+      db.raw(`coalesce(sum(vcpu_count) filter (where state <> 'paused'), 0) as vcpu_count`),
+      db.raw('sum(disk_bytes) as disk_bytes'),
+    )
     .whereIn('state', liveStates)
     .whereNotNull('host_id')
     .groupBy('host_id');

@@ -36,9 +36,14 @@ export class PostgresQuotas implements QuotaStore {
   async requireRoom(tx: Knex.Transaction, project: string, need: Amounts): Promise<void> {
     const row = await tx<QuotaRow>('quotas').where({ project }).forUpdate().first();
     if (!row) return;
-    const used = await tx('sandboxes')
+    // A paused one is still one sandbox with a disk; memory and processors it has given back.
+    const used: Record<string, unknown> | undefined = await tx('sandboxes')
       .count({ sandboxCount: '*' })
-      .sum({ vcpuCount: 'vcpu_count', memoryBytes: 'memory_bytes', diskBytes: 'disk_bytes' })
+      .sum({ diskBytes: 'disk_bytes' })
+      .select(
+        tx.raw(`sum(vcpu_count) filter (where state <> 'paused') as "vcpuCount"`),
+        tx.raw(`sum(memory_bytes) filter (where state <> 'paused') as "memoryBytes"`),
+      )
       .where({ project })
       .whereIn('state', liveStates)
       .first();

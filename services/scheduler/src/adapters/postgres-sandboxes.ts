@@ -8,14 +8,16 @@ import type { CreateKey } from '../domain/create-key.ts';
 import type { CreateSpec } from '../domain/create-request.ts';
 import type { Placement } from '../domain/placement.ts';
 import type { ListQuery, Move, Placed, SandboxStore } from '../domain/ports.ts';
-import { type SandboxState, canMove, endedStates } from '../domain/sandbox-state.ts';
+import { type SandboxState, endedStates } from '../domain/sandbox-state.ts';
 import type { Sandbox } from '../domain/sandbox.ts';
 import { claimKey, findByKey, forgetKeys, recordKey } from './create-requests.ts';
-import { appendEvents } from './postgres-events.ts';
 import type { PostgresHosts } from './postgres-hosts.ts';
 import type { PostgresQuotas } from './postgres-quotas.ts';
 import type { Database } from './postgres.ts';
+import { appendPlaced, insertSandboxes } from './sandbox-inserts.ts';
+import { applyMove } from './sandbox-moves.ts';
 import { type SandboxRow, sandboxOf } from './sandbox-row.ts';
+import { hostsFor } from './snapshot-rows.ts';
 
 export interface PostgresSandboxesParts {
   readonly database: Database;
@@ -42,33 +44,14 @@ export class PostgresSandboxes implements SandboxStore {
       const known = key && (await claimKey(tx, key, clock.now()));
       if (known) return { kind: 'known', sandbox: known };
       await quotas.requireRoom(tx, spec.project, { ...spec, sandboxCount: 1 });
-      const loads = await hosts.lockAll(tx);
+      const loads = await hostsFor(tx, spec.snapshot, await hosts.lockAll(tx));
       const now = clock.now();
       const host = placement(loads, spec, now);
-      const row = {
-        id,
-        project: spec.project,
-        template: spec.template.name,
-        state: 'starting',
-        host_id: host.id,
-        vcpu_count: spec.vcpuCount,
-        memory_bytes: spec.memoryBytes,
-        disk_bytes: spec.diskBytes,
-        ttl_ms: spec.ttlMs,
-        metadata: JSON.stringify(spec.metadata),
-        // Recorded and placed are two changes; they happen to commit together.
-        version: 2,
-        created_at: now,
-        state_changed_at: now,
-        expires_at: new Date(now.getTime() + spec.ttlMs),
-      };
-      const [inserted] = await tx<SandboxRow>('sandboxes').insert(row as never, '*');
-      const sandbox = sandboxOf(inserted as SandboxRow);
+      const settings = { env: spec.env, defaultUser: spec.template.defaultUser };
+      const wanted = { ...spec, id, template: spec.template.name, hostId: host.id, settings, snapshot: spec.snapshot };
+      const [sandbox] = (await insertSandboxes(tx, [wanted], now)) as [Sandbox];
       if (key) await recordKey(tx, key, sandbox);
-      await appendEvents(tx, [
-        { sandboxId: id, from: undefined, to: 'pending', reason: 'REQUESTED', at: now },
-        { sandboxId: id, from: 'pending', to: 'starting', reason: 'PLACED', at: now },
-      ]);
+      await appendPlaced(tx, [id], now);
       return { kind: 'placed', sandbox, host };
     });
     if (placed.kind === 'placed') {
@@ -95,10 +78,15 @@ export class PostgresSandboxes implements SandboxStore {
     return this.#select((query) => query.whereIn('state', states));
   }
 
-  expired(limit: number): Promise<Sandbox[]> {
+  expired(limit: number, except: readonly SandboxId[] = []): Promise<Sandbox[]> {
     const now = this.#parts.clock.now();
     return this.#select((query) =>
-      query.where('state', 'running').andWhere('expires_at', '<=', now).orderBy('expires_at').limit(limit),
+      query
+        .where('state', 'running')
+        .andWhere('expires_at', '<=', now)
+        .whereNotIn('id', [...except])
+        .orderBy('expires_at')
+        .limit(limit),
     );
   }
 
@@ -114,29 +102,8 @@ export class PostgresSandboxes implements SandboxStore {
   }
 
   async move(seen: Sandbox, move: Move): Promise<Sandbox | undefined> {
-    if (!canMove(seen.state, move.to)) throw new Error(`${seen.id} cannot move from ${seen.state} to ${move.to}`);
     const { database, clock, log } = this.#parts;
-    const at = clock.now();
-    const moved = await database.inTransaction(async (tx) => {
-      const [row] = await tx<SandboxRow>('sandboxes')
-        .where({ id: seen.id, version: String(seen.version), state: seen.state })
-        .update(
-          {
-            state: move.to,
-            state_changed_at: at,
-            version: tx.raw('version + 1'),
-            error_reason: move.to === 'error' ? move.reason : '',
-            // PostgreSQL's text holds no NUL, a host's message might.
-            error_message: (move.message ?? '').replaceAll('\0', ''),
-            ...(move.guestAddress !== undefined && { guest_address: move.guestAddress }),
-            ...(move.expiresAt && { expires_at: move.expiresAt }),
-          } as never,
-          '*',
-        );
-      if (!row) return undefined;
-      await appendEvents(tx, [{ sandboxId: seen.id, from: seen.state, to: move.to, reason: move.reason, at }]);
-      return sandboxOf(row as SandboxRow);
-    });
+    const moved = await database.inTransaction((tx) => applyMove(tx, seen, move, clock.now()));
     if (moved) log.info({ sandbox: seen.id, from: seen.state, to: move.to, reason: move.reason }, 'state changed');
     return moved;
   }

@@ -2,6 +2,7 @@ import { WrennError } from '@wrenn/kit/errors';
 
 import type { TemplateStore } from '../domain/ports.ts';
 import type { Template } from '../domain/sandbox.ts';
+import { lockName } from './postgres-snapshot-names.ts';
 import type { Database } from './postgres.ts';
 
 interface TemplateRow {
@@ -31,17 +32,23 @@ export class PostgresTemplates implements TemplateStore {
       disk_bytes: template.diskBytes,
       default_user: template.defaultUser,
     };
-    await this.#database.run(async (db) => db('templates').insert(row).onConflict('name').merge());
+    await this.#database.inTransaction(async (tx) => {
+      await lockName(tx, template.name);
+      if (await tx('snapshot_names').where({ name: template.name }).first()) {
+        const message = `there is a snapshot ${template.name} already`;
+        throw new WrennError('SNAPSHOT_EXISTS', message, { meta: { snapshot: template.name } });
+      }
+      await tx('templates').insert(row).onConflict('name').merge();
+    });
   }
 
   async list(): Promise<Template[]> {
     return (await this.#database.run(async (db) => db<TemplateRow>('templates').orderBy('name'))).map(templateOf);
   }
 
-  async require(name: string): Promise<Template> {
+  async find(name: string): Promise<Template | undefined> {
     const row = await this.#database.run(async (db) => db<TemplateRow>('templates').where({ name }).first());
-    if (!row) throw new WrennError('TEMPLATE_NOT_FOUND', `no template ${name}`, { meta: { template: name } });
-    return templateOf(row);
+    return row && templateOf(row);
   }
 }
 

@@ -1,7 +1,7 @@
-import type { SandboxId } from '@wrenn/kit/ids';
+import type { SandboxId, SnapshotId } from '@wrenn/kit/ids';
 
 import type { SandboxState } from '../domain/sandbox-state.ts';
-import type { Sandbox } from '../domain/sandbox.ts';
+import type { Sandbox, TimeoutAction } from '../domain/sandbox.ts';
 
 // bigint columns come as text.
 export interface SandboxRow {
@@ -18,6 +18,12 @@ export interface SandboxRow {
   readonly disk_bytes: string;
   readonly ttl_ms: number;
   readonly metadata: Record<string, string>;
+  readonly on_timeout: TimeoutAction;
+  readonly auto_resume: boolean;
+  readonly snapshot_id: string | null;
+  readonly is_durable: boolean;
+  readonly previous_snapshot_id: string | null;
+  readonly next_snapshot_id: string | null;
   readonly version: string;
   readonly created_at: Date;
   readonly state_changed_at: Date;
@@ -39,9 +45,19 @@ export function sandboxOf(row: SandboxRow): Sandbox {
     diskBytes: Number(row.disk_bytes),
     ttlMs: row.ttl_ms,
     metadata: row.metadata,
+    onTimeout: row.on_timeout,
+    autoResume: row.auto_resume,
+    snapshotId: snapshotIdOf(row.snapshot_id),
+    isDurable: row.is_durable,
+    previousSnapshotId: snapshotIdOf(row.previous_snapshot_id),
+    nextSnapshotId: snapshotIdOf(row.next_snapshot_id),
     version: Number(row.version),
     createdAt: row.created_at,
     stateChangedAt: row.state_changed_at,
     expiresAt: row.expires_at,
   };
+}
+
+function snapshotIdOf(text: string | null): SnapshotId | undefined {
+  return text === null ? undefined : (text as SnapshotId);
 }

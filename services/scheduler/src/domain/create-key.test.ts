@@ -14,6 +14,8 @@ const request: CreateRequest = {
   ttlMs: 1000,
   env: { A: '1', B: '2' },
   metadata: {},
+  onTimeout: 'destroy',
+  autoResume: false,
 };
 const digest = (changes: Partial<CreateRequest>) => createKeyOf({ ...request, ...changes })?.digest;
 

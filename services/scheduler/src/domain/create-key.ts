@@ -18,13 +18,16 @@ export const keyKeptMs = 86_400_000;
 export function createKeyOf(request: CreateRequest): CreateKey | undefined {
   const { project, requestId, template, vcpuCount, memoryBytes, diskBytes, ttlMs, env, metadata } = request;
   if (requestId === undefined) return undefined;
-  const parts = [template, vcpuCount, memoryBytes, diskBytes, ttlMs, sorted(env), sorted(metadata)];
+  const { onTimeout, autoResume } = request;
+  const parts: unknown[] = [template, vcpuCount, memoryBytes, diskBytes, ttlMs, sorted(env), sorted(metadata)];
+  // Only where they say something: a request without them stays the same request across versions.
+  if (onTimeout !== 'destroy' || autoResume) parts.push(onTimeout, autoResume);
   const canonical = JSON.stringify(parts.map((part) => part ?? null));
   return { project, requestId, digest: createHash('sha256').update(canonical).digest('hex') };
 }
 
 export function requestIdReused({ requestId }: CreateKey): WrennError {
-  const message = `request_id ${requestId} was used for a different create within the last 24 h`;
+  const message = `request_id ${requestId} was used for a different request within the last 24 h`;
   return new WrennError('REQUEST_ID_REUSED', message, { meta: { request_id: requestId } });
 }
 

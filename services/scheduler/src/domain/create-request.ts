@@ -1,10 +1,11 @@
 // What a create may ask for. Everything is checked before anything is looked up or made.
 import { invalidField } from '@wrenn/kit/errors';
+import type { SnapshotId } from '@wrenn/kit/ids';
 import { requireDurationWithin, requireEnv, requireName } from '@wrenn/kit/validate';
-import type { SandboxServiceCreateRequest } from '@wrenn/proto/wrenn/v1/sandbox';
+import { type SandboxServiceCreateRequest, TimeoutAction as TimeoutMessage } from '@wrenn/proto/wrenn/v1/sandbox';
 import type { Duration } from '@bufbuild/protobuf/wkt';
 
-import type { Template } from './sandbox.ts';
+import type { Template, TimeoutAction } from './sandbox.ts';
 import { requireDiskBytes, requireMemoryBytes, requireVcpuCount } from './vm-size.ts';
 
 export interface CreateRequest {
@@ -19,6 +20,17 @@ export interface CreateRequest {
   readonly ttlMs: number;
   readonly env: Readonly<Record<string, string>>;
   readonly metadata: Readonly<Record<string, string>>;
+  readonly onTimeout: TimeoutAction;
+  readonly autoResume: boolean;
+}
+
+// What a sandbox goes on from instead of booting.
+export interface SnapshotOrigin {
+  readonly id: SnapshotId;
+  // By which it was asked for.
+  readonly name: string;
+  readonly hostId: string;
+  readonly isDurable: boolean;
 }
 
 // A request with its template's values where it named none.
@@ -31,6 +43,9 @@ export interface CreateSpec {
   readonly ttlMs: number;
   readonly env: Readonly<Record<string, string>>;
   readonly metadata: Readonly<Record<string, string>>;
+  readonly onTimeout: TimeoutAction;
+  readonly autoResume: boolean;
+  readonly snapshot?: SnapshotOrigin;
 }
 
 const defaultProject = 'default';
@@ -55,6 +70,8 @@ export function requireCreateRequest(request: SandboxServiceCreateRequest): Crea
     ttlMs: request.ttl ? requireTtl(request.ttl) : defaultTtlMs,
     env: request.env,
     metadata: request.metadata,
+    onTimeout: requireTimeoutAction(request.onTimeout),
+    autoResume: request.autoResume,
   };
 }
 
@@ -72,15 +89,23 @@ export function specOf(request: CreateRequest, template: Template): CreateSpec {
     ttlMs: request.ttlMs,
     env: request.env,
     metadata: request.metadata,
+    onTimeout: request.onTimeout,
+    autoResume: request.autoResume,
   };
 }
 
-function requireRequestId(value: string): string {
+function requireTimeoutAction(action: TimeoutMessage): TimeoutAction {
+  if (action === TimeoutMessage.PAUSE) return 'pause';
+  if (action === TimeoutMessage.DESTROY || action === TimeoutMessage.UNSPECIFIED) return 'destroy';
+  throw invalidField('on_timeout', `${String(action)} is nothing to do with a sandbox`);
+}
+
+export function requireRequestId(value: string): string {
   if (!requestIdPattern.test(value)) throw invalidField('request_id', 'must be 1 to 64 characters A-Z, a-z, 0-9, _, -');
   return value;
 }
 
-function requireMetadata(metadata: Readonly<Record<string, string>>): void {
+export function requireMetadata(metadata: Readonly<Record<string, string>>): void {
   const entries = Object.entries(metadata);
   if (entries.length > maxMetadataEntries) {
     throw invalidField('metadata', `must have at most ${maxMetadataEntries} entries`);

@@ -1,8 +1,8 @@
 // Creates a sandbox: place, have its host make it, record that it runs. Whatever fails, and whoever
 // leaves, nothing stays behind on the host, and the record says why.
 import type { Clock } from '@wrenn/kit/clock';
-import { type CallDeadline, inMs, within } from '@wrenn/kit/deadlines';
-import { WrennError, messageOf } from '@wrenn/kit/errors';
+import { type CallDeadline, within } from '@wrenn/kit/deadlines';
+import { WrennError } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import { type SandboxId, newSandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
@@ -15,6 +15,7 @@ import type { Operations } from './operations.ts';
 import type { Bell, HostVms, Placed, SandboxStore, StageTiming } from './ports.ts';
 import { isLive } from './sandbox-state.ts';
 import type { Sandbox } from './sandbox.ts';
+import { undoCreate } from './undo-create.ts';
 
 export interface CreateSandboxParts {
   readonly sandboxes: SandboxStore;
@@ -39,7 +40,6 @@ export interface CreateTerms {
 }
 
 export const createLimitMs = 120_000;
-const undoLimitMs = 60_000;
 
 export class CreateSandbox {
   readonly #parts: CreateSandboxParts;
@@ -131,26 +131,8 @@ export class CreateSandbox {
       return { sandbox: running, timings: vm.timings };
     } catch (error) {
       const cause = interrupted.aborted ? wasDestroyed() : caller.signal.aborted ? hasLeft(caller, error) : error;
-      await this.#undo(sandbox, host, cause);
+      await undoCreate(this.#parts, sandbox, host, cause);
       throw cause;
-    }
-  }
-
-  async #undo(sandbox: Sandbox, host: Host, cause: unknown): Promise<void> {
-    const { sandboxes, vms, log } = this.#parts;
-    const reason = cause instanceof WrennError ? cause.reason : 'INTERNAL';
-    log.warn({ sandbox: sandbox.id, host: host.id, reason, err: cause }, 'create failed');
-    // First the host, then the record: a sandbox in error holds nothing. What fails here, the
-    // reconciler takes up.
-    try {
-      await vms.destroy(host.address, sandbox.id, inMs(undoLimitMs));
-    } catch (error) {
-      log.warn({ err: error, sandbox: sandbox.id, host: host.id }, 'undoing a create is left to the reconciler');
-    }
-    try {
-      await sandboxes.move(sandbox, { to: 'error', reason, message: messageOf(cause).slice(0, 1000) });
-    } catch (error) {
-      log.warn({ err: error, sandbox: sandbox.id }, 'recording a failed create is left to the reconciler');
     }
   }
 }
@@ -159,7 +141,7 @@ function wasDestroyed(): WrennError {
   return new WrennError('STATE_CONFLICT', 'the sandbox was destroyed while it was being created');
 }
 
-function hasLeft(caller: CallDeadline, cause: unknown): WrennError {
+export function hasLeft(caller: CallDeadline, cause: unknown): WrennError {
   return Date.now() >= caller.deadlineAtMs
     ? new WrennError('DEADLINE_EXCEEDED', 'the sandbox was not ready within the deadline', { cause })
     : new WrennError('CANCELLED', 'the caller left before the sandbox was ready', { cause });

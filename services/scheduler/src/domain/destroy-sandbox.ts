@@ -8,14 +8,17 @@ import type { Log } from '@wrenn/kit/log';
 
 import { sandboxNotFound } from './lookup.ts';
 import type { Operations } from './operations.ts';
-import type { HostStore, HostVms, SandboxStore } from './ports.ts';
+import type { HostSnapshots, HostStore, HostVms, SandboxStore } from './ports.ts';
 import type { Sandbox } from './sandbox.ts';
+import type { SnapshotStore } from './snapshot-ports.ts';
 import { whileCalled } from './while-called.ts';
 
 export interface DestroySandboxParts {
   readonly sandboxes: SandboxStore;
   readonly hosts: HostStore;
   readonly vms: HostVms;
+  readonly snapshots: SnapshotStore;
+  readonly hostSnapshots: HostSnapshots;
   readonly operations: Operations;
   readonly log: Log;
 }
@@ -68,13 +71,17 @@ export class DestroySandbox {
   }
 
   async #release(claimed: Sandbox): Promise<Sandbox> {
-    const { sandboxes, hosts, vms, operations } = this.#parts;
-    await operations.interrupt(claimed.id);
-    const operation = operations.begin(claimed.id);
+    const { sandboxes, hosts, vms, snapshots, hostSnapshots, operations } = this.#parts;
+    const operation = await operations.takeOver(claimed.id);
     try {
       await failpoint('scheduler.destroy.claimed');
       const host = claimed.hostId === undefined ? undefined : await hosts.find(claimed.hostId);
-      if (host) await vms.destroy(host.address, claimed.id, inMs(destroyLimitMs, this.#closing.signal));
+      const call = inMs(destroyLimitMs, this.#closing.signal);
+      if (host) await vms.destroy(host.address, claimed.id, call);
+      // What a host does not delete now, it is asked to again: nobody needs it any more.
+      for (const id of await snapshots.release(claimed.id)) {
+        if (host) await hostSnapshots.delete(host.address, id, call);
+      }
       await failpoint('scheduler.destroy.released');
       const destroyed = await sandboxes.move(claimed, { to: 'destroyed', reason: 'RELEASED' });
       await failpoint('scheduler.destroy.recorded');

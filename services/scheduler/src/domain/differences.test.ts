@@ -23,6 +23,12 @@ function sandbox(id: string, state: SandboxState): Sandbox {
     diskBytes: 1,
     ttlMs: 1000,
     metadata: {},
+    onTimeout: 'destroy',
+    autoResume: false,
+    snapshotId: undefined,
+    isDurable: false,
+    previousSnapshotId: undefined,
+    nextSnapshotId: undefined,
     version: 1,
     createdAt: at,
     stateChangedAt: at,
@@ -33,6 +39,8 @@ function sandbox(id: string, state: SandboxState): Sandbox {
 function vm(id: string, deathReason?: string): HostVm {
   return {
     sandboxId: id as SandboxId,
+    state: deathReason === undefined ? 'running' : 'dead',
+    guestAddress: '',
     isDead: deathReason !== undefined,
     deathReason: deathReason ?? '',
     deathMessage: '',
@@ -52,9 +60,9 @@ test.each(sandboxStates)('misses a VM only of a running sandbox: %s', (state) =>
   expect(absent.map(({ id }) => id)).toEqual(state === 'running' ? ['a'] : []);
 });
 
-test.each(sandboxStates)('calls a VM strange when its sandbox is over: %s', (state) => {
+test.each(sandboxStates)('calls a VM strange when its sandbox is over or paused: %s', (state) => {
   const { strange } = differences([sandbox('a', state)], [vm('a')]);
-  expect(strange).toEqual(state === 'destroyed' || state === 'error' ? ['a'] : []);
+  expect(strange).toEqual(['destroyed', 'error', 'paused'].includes(state) ? ['a'] : []);
 });
 
 test('calls a VM of no sandbox strange and a dead one of a running sandbox dead', () => {

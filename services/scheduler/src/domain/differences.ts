@@ -2,7 +2,7 @@
 import type { SandboxId } from '@wrenn/kit/ids';
 
 import type { HostVm } from './ports.ts';
-import { isLive } from './sandbox-state.ts';
+import { isHosted } from './sandbox-state.ts';
 import type { Sandbox } from './sandbox.ts';
 
 export interface Differences {
@@ -10,7 +10,7 @@ export interface Differences {
   readonly absent: readonly Sandbox[];
   // Running by the record, dead on the host.
   readonly dead: readonly { sandbox: Sandbox; vm: HostVm }[];
-  // On the host, but not placed there when the record was read: destroyed, unknown, or newer than that.
+  // On the host, but not placed there when the record was read: over, paused, unknown, or newer than that.
   readonly strange: readonly SandboxId[];
 }
 
@@ -18,7 +18,7 @@ export interface Differences {
 // its host has made it, so it must be in a list made after that.
 export function differences(placed: readonly Sandbox[], vms: readonly HostVm[]): Differences {
   const vmOf = new Map(vms.map((vm) => [vm.sandboxId, vm]));
-  const live = new Set(placed.filter(({ state }) => isLive(state)).map(({ id }) => id));
+  const live = new Set(placed.filter(({ state }) => isHosted(state)).map(({ id }) => id));
   const running = placed.filter(({ state }) => state === 'running');
   return {
     absent: running.filter(({ id }) => !vmOf.has(id)),

@@ -7,6 +7,10 @@ export function sandboxNotFound(id: string): WrennError {
   return new WrennError('SANDBOX_NOT_FOUND', `no sandbox ${id}`, { meta: { sandbox: id } });
 }
 
+export function snapshotNotFound(name: string): WrennError {
+  return new WrennError('SNAPSHOT_NOT_FOUND', `no snapshot ${name}`, { meta: { snapshot: name } });
+}
+
 export function requireFound(sandbox: Sandbox | undefined, id: string): Sandbox {
   if (!sandbox) throw sandboxNotFound(id);
   return sandbox;
@@ -16,5 +20,16 @@ export function requireRunning(sandbox: Sandbox | undefined, id: string): Sandbo
   const { state, errorReason } = requireFound(sandbox, id);
   if (sandbox && state === 'running') return sandbox;
   const detail = errorReason === '' ? state : `${state}: ${errorReason}`;
-  throw new WrennError('SANDBOX_NOT_RUNNING', `sandbox ${id} is not running (${detail})`, { meta: { state } });
+  const message =
+    state === 'paused' ? `sandbox ${id} is paused; resume it first` : `sandbox ${id} is not running (${detail})`;
+  throw new WrennError('SANDBOX_NOT_RUNNING', message, { meta: { state } });
+}
+
+// Another operation was first.
+export function stateConflict({ id, state }: Sandbox): WrennError {
+  return new WrennError('STATE_CONFLICT', `sandbox ${id} is ${state}`, { meta: { state } });
+}
+
+export function destroyedMeanwhile(id: string): WrennError {
+  return new WrennError('STATE_CONFLICT', `sandbox ${id} was destroyed meanwhile`, { meta: { state: 'destroying' } });
 }

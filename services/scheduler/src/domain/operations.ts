@@ -1,6 +1,9 @@
-// Which sandboxes this process is creating or destroying right now: one operation at a time for each.
-// What is in progress in the database but not here is a leftover of another life.
+// Which sandboxes this process is changing right now: one operation at a time for each. What is in progress
+// in the database but not here is a leftover of another life.
+import { WrennError } from '@wrenn/kit/errors';
 import type { SandboxId } from '@wrenn/kit/ids';
+
+import { whileCalled } from './while-called.ts';
 
 export interface Operation {
   readonly signal: AbortSignal;
@@ -16,7 +19,14 @@ export class Operations {
   readonly #entries = new Map<SandboxId, Entry>();
 
   begin(id: SandboxId): Operation {
-    if (this.#entries.has(id)) throw new Error(`${id} is busy`);
+    const operation = this.tryBegin(id);
+    if (!operation) throw new Error(`${id} is busy`);
+    return operation;
+  }
+
+  // Undefined while another one is in progress.
+  tryBegin(id: SandboxId): Operation | undefined {
+    if (this.#entries.has(id)) return undefined;
     const abort = new AbortController();
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#entries.set(id, { abort, done: promise });
@@ -29,15 +39,29 @@ export class Operations {
     };
   }
 
-  owns(id: SandboxId): boolean {
-    return this.#entries.has(id);
+  // Begins once those before it have ended.
+  async turn(id: SandboxId, caller: AbortSignal): Promise<Operation> {
+    for (;;) {
+      const operation = this.tryBegin(id);
+      if (operation) return operation;
+      const { done } = this.#entries.get(id) as Entry;
+      await whileCalled(done, caller, `the caller left while ${id} was busy`);
+    }
   }
 
-  // Asks the operation in progress to give up and waits until it has undone its work.
-  async interrupt(id: SandboxId): Promise<void> {
-    const entry = this.#entries.get(id);
-    entry?.abort.abort();
-    await entry?.done;
+  // Begins in place of the operation in progress, which is asked to give up and has undone its work then.
+  async takeOver(id: SandboxId): Promise<Operation> {
+    for (;;) {
+      const operation = this.tryBegin(id);
+      if (operation) return operation;
+      const entry = this.#entries.get(id) as Entry;
+      entry.abort.abort(new WrennError('STATE_CONFLICT', `${id} is being destroyed`));
+      await entry.done;
+    }
+  }
+
+  owns(id: SandboxId): boolean {
+    return this.#entries.has(id);
   }
 
   // Waits for those in progress.

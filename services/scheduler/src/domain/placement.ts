@@ -6,6 +6,8 @@ import { type HostLoad, isAlive } from './host.ts';
 export type Placement = (hosts: readonly HostLoad[], need: Need, now: Date) => HostLoad;
 
 export interface Need {
+  // One unless it says otherwise.
+  readonly sandboxCount?: number;
   readonly vcpuCount: number;
   readonly memoryBytes: number;
   readonly diskBytes: number;
@@ -30,8 +32,9 @@ const resources: readonly Resource[] = [
     name: 'slot_count',
     total: (host) => host.slotCount,
     used: (host) => host.sandboxCount,
-    needed: () => 1,
-    shortage: (_free, _needed, host) => `all of its ${host.slotCount} slots in use`,
+    needed: ({ sandboxCount = 1 }) => sandboxCount,
+    shortage: (free, needed, host) =>
+      free > 0 ? `${free} slots left, ${needed} are needed` : `all of its ${host.slotCount} slots in use`,
   },
   {
     name: 'memory_bytes',

@@ -1,6 +1,6 @@
 // What the domain needs of the outside. The adapters implement these.
 import type { OutboundCall } from '@wrenn/kit/deadlines';
-import type { SandboxId } from '@wrenn/kit/ids';
+import type { SandboxId, SnapshotId } from '@wrenn/kit/ids';
 
 import type { CreateKey } from './create-key.ts';
 import type { CreateSpec } from './create-request.ts';
@@ -8,6 +8,7 @@ import type { Host, HostLoad, HostReport } from './host.ts';
 import type { Quota } from './quota.ts';
 import type { SandboxState } from './sandbox-state.ts';
 import type { Sandbox, SandboxEvent, Template } from './sandbox.ts';
+import type { HostSnapshot } from './snapshot.ts';
 
 // One change of state with its event.
 export interface Move {
@@ -18,6 +19,17 @@ export interface Move {
   // With `to: 'running'`.
   readonly guestAddress?: string;
   readonly expiresAt?: Date;
+  readonly ttlMs?: number;
+  // What it stands on from then on.
+  readonly snapshot?: SnapshotStand;
+  // The snapshot that its host is about to make; null: none, or settled.
+  readonly nextSnapshotId?: SnapshotId | null;
+}
+
+export interface SnapshotStand {
+  readonly id: SnapshotId;
+  readonly isDurable: boolean;
+  readonly previousId: SnapshotId | undefined;
 }
 
 // Newest first, behind a position.
@@ -47,7 +59,7 @@ export interface SandboxStore {
   findAll(ids: readonly string[]): Promise<Sandbox[]>;
   inStates(states: readonly SandboxState[]): Promise<Sandbox[]>;
   // Running sandboxes whose time is up.
-  expired(limit: number): Promise<Sandbox[]>;
+  expired(limit: number, except?: readonly SandboxId[]): Promise<Sandbox[]>;
   list(query: ListQuery): Promise<Sandbox[]>;
   // Moves the end of a running sandbox: to `ttlMs` from now, or to its own ttl from now if that is later.
   // Undefined when it is not running.
@@ -62,8 +74,7 @@ export interface TemplateStore {
   put(template: Template): Promise<void>;
   // By name.
   list(): Promise<Template[]>;
-  // Throws TEMPLATE_NOT_FOUND.
-  require(name: string): Promise<Template>;
+  find(name: string): Promise<Template | undefined>;
 }
 
 export interface QuotaStore {
@@ -84,13 +95,34 @@ export interface StageTiming {
 
 export interface HostVm {
   readonly sandboxId: SandboxId;
+  readonly state: 'starting' | 'running' | 'stopping' | 'dead';
+  // IPv4, while it runs.
+  readonly guestAddress: string;
   readonly isDead: boolean;
   readonly deathReason: string;
   readonly deathMessage: string;
 }
 
-export interface NewVm extends CreateSpec {
+export interface NewVm {
   readonly id: SandboxId;
+  readonly template: Pick<Template, 'name' | 'image' | 'defaultUser'>;
+  readonly vcpuCount: number;
+  readonly memoryBytes: number;
+  readonly diskBytes: number;
+  readonly env: Readonly<Record<string, string>>;
+  // Restored instead of booted: then the sizes are the snapshot's.
+  readonly snapshot?: { readonly id: SnapshotId };
+}
+
+export interface Freezing {
+  readonly sandboxId: SandboxId;
+  readonly snapshotId: SnapshotId;
+  readonly keepRunning: boolean;
+}
+
+export interface Frozen {
+  readonly isDurable: boolean;
+  readonly timings: readonly StageTiming[];
 }
 
 // The VMs of hosts; an address is where a host's vm-runtime serves.
@@ -102,6 +134,21 @@ export interface HostVms {
   ): Promise<{ guestAddress: string; timings: readonly StageTiming[] }>;
   destroy(address: string, id: SandboxId, call: OutboundCall): Promise<void>;
   list(address: string, call: OutboundCall): Promise<HostVm[]>;
+  // Freezes a VM into a snapshot; repeating it is a success once the snapshot is there.
+  freeze(address: string, freezing: Freezing, call: OutboundCall): Promise<Frozen>;
+}
+
+// The snapshots of hosts.
+export interface HostSnapshots {
+  // With `isDurable` it waits until that is so. Throws SNAPSHOT_NOT_FOUND.
+  get(
+    address: string,
+    id: SnapshotId,
+    wanted: { readonly isDurable: boolean },
+    call: OutboundCall,
+  ): Promise<HostSnapshot>;
+  list(address: string, call: OutboundCall): Promise<HostSnapshot[]>;
+  delete(address: string, id: SnapshotId, call: OutboundCall): Promise<void>;
 }
 
 export interface EventSource {

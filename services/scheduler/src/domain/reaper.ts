@@ -1,24 +1,44 @@
-// Destroys sandboxes whose time is up. The claim fails if a ping came in between, or if another
-// scheduler was faster.
+// Destroys sandboxes whose time is up, or pauses those that want it. Nothing happens if a ping came in
+// between, or if another scheduler was faster.
+import type { SandboxId } from '@wrenn/kit/ids';
+
 import type { DestroySandbox } from './destroy-sandbox.ts';
+import type { PauseSandbox } from './pause-sandbox.ts';
 import type { SandboxStore } from './ports.ts';
+import type { Sandbox } from './sandbox.ts';
 
 const perTick = 100;
+// A guest that cannot be paused now is not asked every second.
+const retryMs = 10_000;
 
 export class Reaper {
   readonly #sandboxes: SandboxStore;
   readonly #destroy: DestroySandbox;
+  readonly #pause: PauseSandbox;
+  readonly #notBeforeMs = new Map<SandboxId, number>();
 
-  constructor(sandboxes: SandboxStore, destroy: DestroySandbox) {
+  constructor(sandboxes: SandboxStore, destroy: DestroySandbox, pause: PauseSandbox) {
     this.#sandboxes = sandboxes;
     this.#destroy = destroy;
+    this.#pause = pause;
   }
 
   async tick(): Promise<void> {
-    for (const expired of await this.#sandboxes.expired(perTick)) {
+    const nowMs = performance.now();
+    for (const [id, atMs] of this.#notBeforeMs) if (atMs <= nowMs) this.#notBeforeMs.delete(id);
+    for (const expired of await this.#sandboxes.expired(perTick, [...this.#notBeforeMs.keys()])) {
+      if (expired.onTimeout === 'pause') {
+        this.#pauseInBackground(expired);
+        continue;
+      }
       const claimed = await this.#destroy.claim(expired, 'TTL_EXPIRED');
       // Not awaited: one slow host must not keep the others' sandboxes alive. It logs its own failure.
       if (claimed) void this.#destroy.release(claimed);
     }
+  }
+
+  #pauseInBackground(expired: Sandbox): void {
+    // It logs its own failure, and is tried again.
+    this.#pause.expire(expired).catch(() => this.#notBeforeMs.set(expired.id, performance.now() + retryMs));
   }
 }

@@ -11,9 +11,10 @@ import type { DestroySandbox } from './destroy-sandbox.ts';
 import { deathReasonOf, differences } from './differences.ts';
 import { type Host, isAlive } from './host.ts';
 import type { Operations } from './operations.ts';
-import type { HostStore, HostVms, SandboxStore } from './ports.ts';
-import { isLive, liveStates } from './sandbox-state.ts';
+import type { HostStore, HostVm, HostVms, SandboxStore } from './ports.ts';
+import { hostedStates, isHosted } from './sandbox-state.ts';
 import type { Sandbox } from './sandbox.ts';
+import { type SettleSandbox, isUnsettled } from './settle-sandbox.ts';
 
 export interface ReconcilerParts {
   readonly sandboxes: SandboxStore;
@@ -21,6 +22,7 @@ export interface ReconcilerParts {
   readonly vms: HostVms;
   readonly operations: Operations;
   readonly destroy: DestroySandbox;
+  readonly settler: SettleSandbox;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -32,8 +34,8 @@ const abandonedAfterMs = createLimitMs + 10_000;
 export class Reconciler {
   readonly #parts: ReconcilerParts;
   readonly #startedAt: Date;
-  // Running sandboxes that their host did not know the last time, by host.
-  readonly #missed = new Map<string, ReadonlySet<SandboxId>>();
+  // What was amiss at the last look, by host: `<sandbox> <its state> <state of its VM>`.
+  readonly #doubts = new Map<string, ReadonlySet<string>>();
   readonly #removals = new Set<SandboxId>();
 
   constructor(parts: ReconcilerParts) {
@@ -44,7 +46,8 @@ export class Reconciler {
   async tick(): Promise<void> {
     const { sandboxes, hosts, clock } = this.#parts;
     const alive = (await hosts.list()).filter((host) => isAlive(host, clock.now()));
-    const live = await sandboxes.inStates(liveStates);
+    // A paused one is expected to be absent: nothing a host does or does not say of VMs changes it.
+    const live = await sandboxes.inStates(hostedStates);
     await this.#endLeftovers(live, alive);
     await Promise.all(
       alive.map((host) =>
@@ -82,40 +85,107 @@ export class Reconciler {
   }
 
   async #reconcileHost(host: Host, placed: readonly Sandbox[]): Promise<void> {
-    const { sandboxes, vms, log } = this.#parts;
-    const missedBefore = this.#missed.get(host.id);
-    this.#missed.delete(host.id);
-    let found;
+    const { vms, operations, log } = this.#parts;
+    const before = this.#doubts.get(host.id);
+    this.#doubts.delete(host.id);
+    let listed: HostVm[];
     try {
-      found = differences(placed, await vms.list(host.address, inMs(listLimitMs)));
+      listed = await vms.list(host.address, inMs(listLimitMs));
     } catch (error) {
       if (!hasReason(error, 'SERVICE_UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
       log.debug({ err: error, host: host.id }, 'host does not answer; its sandboxes stay as they are');
       return;
     }
-    for (const sandbox of found.absent) {
-      if (!missedBefore?.has(sandbox.id)) continue;
-      const message = `host ${host.id} does not know it any more`;
-      if (await sandboxes.move(sandbox, { to: 'error', reason: 'VMM_LOST', message })) this.#remove(host, sandbox.id);
+    const doubts = new Set<string>();
+    const isSecondLook = ({ id, state }: Sandbox) => {
+      const vm = listed.find(({ sandboxId }) => sandboxId === id);
+      const doubt = `${id} ${state} ${vm?.state ?? 'none'}`;
+      doubts.add(doubt);
+      return before?.has(doubt) ?? false;
+    };
+    // What is being done to a sandbox right now explains what its VM does.
+    const idle = placed.filter(({ id }) => !operations.owns(id));
+    const found = differences(idle, listed);
+    for (const sandbox of found.absent.filter((each) => !isUnsettled(each))) {
+      if (isSecondLook(sandbox)) await this.#endAbsent(host, sandbox);
     }
-    this.#missed.set(host.id, new Set(found.absent.map(({ id }) => id)));
-    for (const { sandbox, vm } of found.dead) {
-      const message = vm.deathMessage.slice(0, 1000);
-      const ended = await sandboxes.move(sandbox, { to: 'error', reason: deathReasonOf(vm), message });
-      if (ended) this.#remove(host, sandbox.id);
+    for (const { sandbox, vm } of found.dead) if (!isUnsettled(sandbox)) await this.#endDead(host, sandbox, vm);
+    for (const sandbox of idle.filter(isUnsettled)) {
+      const vm = listed.find(({ sandboxId }) => sandboxId === sandbox.id);
+      // Not awaited: it may have to remove what is left of a VM.
+      void this.#settle(host, sandbox, vm, isSecondLook(sandbox));
     }
-    await this.#removeStrangers(host, found.strange);
+    this.#doubts.set(host.id, doubts);
+    const placedIds = new Set(placed.map(({ id }) => id));
+    const strange = found.strange.filter((id) => !placedIds.has(id));
+    await this.#removeStrangers(host, strange, isSecondLook);
+  }
+
+  async #endAbsent(host: Host, sandbox: Sandbox): Promise<void> {
+    const message = `host ${host.id} does not know it any more`;
+    const ended = await this.#parts.sandboxes.move(sandbox, { to: 'error', reason: 'VMM_LOST', message });
+    if (ended) this.#remove(host, sandbox.id);
+  }
+
+  async #endDead(host: Host, sandbox: Sandbox, vm: HostVm): Promise<void> {
+    const message = vm.deathMessage.slice(0, 1000);
+    const ended = await this.#parts.sandboxes.move(sandbox, { to: 'error', reason: deathReasonOf(vm), message });
+    if (ended) this.#remove(host, sandbox.id);
+  }
+
+  // Finds out what became of a pause, resume or live snapshot that nobody saw the end of.
+  async #settle(host: Host, seen: Sandbox, vm: HostVm | undefined, isSecondLook: boolean): Promise<void> {
+    const { sandboxes, operations, settler, log } = this.#parts;
+    const operation = operations.tryBegin(seen.id);
+    if (!operation) return;
+    try {
+      const sandbox = await sandboxes.find(seen.id);
+      // It was at work on until just now, perhaps after its host was asked.
+      if (sandbox?.version !== seen.version) return;
+      const verdict = await settler.settle(sandbox, { host, vm, isSecondLook }, 'SCHEDULER_RESTARTED');
+      if (verdict !== 'none') return;
+      if (vm) await this.#endDead(host, sandbox, vm);
+      else if (isSecondLook) await this.#endAbsent(host, sandbox);
+    } catch (error) {
+      log.warn({ err: error, sandbox: seen.id, host: host.id }, 'settling a sandbox failed; it will be tried again');
+    } finally {
+      operation.end();
+    }
   }
 
   // A VM may be newer than the record that was read, so the record is read again: it is always written
   // before its VM is made.
-  async #removeStrangers(host: Host, ids: readonly SandboxId[]): Promise<void> {
+  async #removeStrangers(
+    host: Host,
+    ids: readonly SandboxId[],
+    isSecondLook: (sandbox: Sandbox) => boolean,
+  ): Promise<void> {
     if (ids.length === 0) return;
     const records = new Map((await this.#parts.sandboxes.findAll(ids)).map((sandbox) => [sandbox.id, sandbox]));
     for (const id of ids) {
       const record = records.get(id);
-      const belongsHere = record && record.hostId === host.id && isLive(record.state);
-      if (!belongsHere && !this.#parts.operations.owns(id)) this.#remove(host, id);
+      const belongsHere = record && record.hostId === host.id && isHosted(record.state);
+      if (belongsHere || this.#parts.operations.owns(id)) continue;
+      if (record?.state !== 'paused') this.#remove(host, id);
+      else if (isSecondLook(record)) void this.#removeOfPaused(host, id);
+    }
+  }
+
+  // It may be resumed at any moment, so it is looked at again where nobody else can change it.
+  async #removeOfPaused(host: Host, id: SandboxId): Promise<void> {
+    const { sandboxes, vms, operations, log } = this.#parts;
+    const operation = operations.tryBegin(id);
+    if (!operation) return;
+    try {
+      if ((await sandboxes.find(id))?.state !== 'paused') return;
+      const listed = await vms.list(host.address, inMs(listLimitMs));
+      if (!listed.some(({ sandboxId }) => sandboxId === id)) return;
+      log.warn({ sandbox: id, host: host.id }, 'removing the VM of a paused sandbox');
+      await vms.destroy(host.address, id, inMs(removeLimitMs));
+    } catch (error) {
+      log.warn({ err: error, sandbox: id, host: host.id }, 'removing a VM failed; it will be tried again');
+    } finally {
+      operation.end();
     }
   }
 

@@ -1,6 +1,8 @@
-import type { SandboxId } from '@wrenn/kit/ids';
+import type { SandboxId, SnapshotId } from '@wrenn/kit/ids';
 
 import type { SandboxState } from './sandbox-state.ts';
+
+export type TimeoutAction = 'destroy' | 'pause';
 
 export interface Sandbox {
   readonly id: SandboxId;
@@ -16,6 +18,16 @@ export interface Sandbox {
   readonly diskBytes: number;
   readonly ttlMs: number;
   readonly metadata: Readonly<Record<string, string>>;
+  readonly onTimeout: TimeoutAction;
+  readonly autoResume: boolean;
+  // What it was last paused to, or goes on from.
+  readonly snapshotId: SnapshotId | undefined;
+  // A power cut cannot lose `snapshotId` any more.
+  readonly isDurable: boolean;
+  // The newest durable one before `snapshotId`, until that is durable itself.
+  readonly previousSnapshotId: SnapshotId | undefined;
+  // One that its host was asked to make, and whose making is not settled yet.
+  readonly nextSnapshotId: SnapshotId | undefined;
   readonly version: number;
   readonly createdAt: Date;
   readonly stateChangedAt: Date;

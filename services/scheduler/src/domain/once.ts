@@ -1,38 +1,39 @@
-// Creates that carry an id of their caller's. The work belongs to the id and not to the call: it goes on
-// when its caller leaves, and whoever calls again joins it, so that a lost answer costs no second sandbox.
-// Only while nothing is placed yet, and nobody waits any more, is it given up.
+// Work that carries an id of its caller's. It belongs to the id and not to the call: it goes on when its
+// caller leaves, and whoever calls again joins it, so that a lost answer costs no second sandbox. Only while
+// nothing is placed yet, and nobody waits any more, is it given up.
 import type { CallDeadline } from '@wrenn/kit/deadlines';
 
 import { type CreateKey, requestIdReused } from './create-key.ts';
-import type { CreateSpec } from './create-request.ts';
-import type { CreateSandbox, CreatedSandbox } from './create-sandbox.ts';
 import { whileCalled } from './while-called.ts';
 
 interface Work {
   readonly digest: string;
   readonly abandon: AbortController;
-  readonly result: Promise<CreatedSandbox>;
+  readonly result: Promise<unknown>;
   callerCount: number;
   isPlaced: boolean;
 }
 
-export class CreateOnce {
-  readonly #create: CreateSandbox;
+export interface OnceTerms {
+  readonly caller: CallDeadline;
+  // Called once there is a record of it.
+  readonly onPlaced: () => void;
+}
+
+export class Once {
   readonly #works = new Map<string, Work>();
   #isClosed = false;
 
-  constructor(create: CreateSandbox) {
-    this.#create = create;
-  }
-
-  async run(spec: CreateSpec, key: CreateKey, queueTimeoutMs: number, caller: CallDeadline): Promise<CreatedSandbox> {
+  // What has the same key does the same, so its result is of the same type.
+  async run<T>(key: CreateKey, caller: CallDeadline, begin: (terms: OnceTerms) => Promise<T>): Promise<T> {
     const name = `${key.project}/${key.requestId}`;
     const running = this.#works.get(name);
     if (running && running.digest !== key.digest) throw requestIdReused(key);
-    const work = running ?? this.#begin(name, spec, key, queueTimeoutMs);
+    const work = running ?? this.#begin(name, key.digest, begin);
     work.callerCount += 1;
     try {
-      return await whileCalled(work.result, caller.signal, 'the caller left; the create goes on under its request_id');
+      const farewell = 'the caller left; the work goes on under its request_id';
+      return (await whileCalled(work.result, caller.signal, farewell)) as T;
     } finally {
       work.callerCount -= 1;
       if (work.callerCount === 0 && !work.isPlaced) work.abandon.abort();
@@ -47,22 +48,21 @@ export class CreateOnce {
     await Promise.allSettled(works.map(({ result }) => result));
   }
 
-  #begin(name: string, spec: CreateSpec, key: CreateKey, queueTimeoutMs: number): Work {
+  #begin(name: string, digest: string, begin: (terms: OnceTerms) => Promise<unknown>): Work {
     const abandon = new AbortController();
     if (this.#isClosed) abandon.abort();
     const forget = () => {
       if (this.#works.get(name) === work) this.#works.delete(name);
     };
     const work: Work = {
-      digest: key.digest,
+      digest,
       abandon,
       callerCount: 0,
       isPlaced: false,
-      result: this.#create.run(
-        spec,
-        { key, queueTimeoutMs, onPlaced: () => void (work.isPlaced = true) },
-        { signal: abandon.signal, deadlineAtMs: Infinity },
-      ),
+      result: begin({
+        caller: { signal: abandon.signal, deadlineAtMs: Infinity },
+        onPlaced: () => void (work.isPlaced = true),
+      }),
     };
     this.#works.set(name, work);
     // Whoever comes after it was given up begins anew and waits for no lost cause.

@@ -1,0 +1,151 @@
+// Resumes a paused sandbox on the host that has its snapshot. All who ask meanwhile share one resume, which
+// goes on when they leave. When it fails nothing of it is left on the host, and the sandbox is paused as before.
+import type { Clock } from '@wrenn/kit/clock';
+import { type CallDeadline, inMs } from '@wrenn/kit/deadlines';
+import { WrennError, hasReason } from '@wrenn/kit/errors';
+import type { SandboxId } from '@wrenn/kit/ids';
+import type { Log } from '@wrenn/kit/log';
+
+import type { Host } from './host.ts';
+import { destroyedMeanwhile, requireFound, requireRunning, stateConflict } from './lookup.ts';
+import type { Operation, Operations } from './operations.ts';
+import type { LifecycleResult } from './pause-sandbox.ts';
+import type { Bell, HostVms, SandboxStore, StageTiming } from './ports.ts';
+import type { Sandbox } from './sandbox.ts';
+import { SharedWork } from './shared-work.ts';
+import type { LifecycleStore } from './snapshot-ports.ts';
+import { untilChanged } from './until-changed.ts';
+
+export interface ResumeSandboxParts {
+  readonly sandboxes: SandboxStore;
+  readonly lifecycle: LifecycleStore;
+  readonly vms: HostVms;
+  readonly bell: Bell;
+  readonly operations: Operations;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+export interface ResumeTerms {
+  readonly reason: 'REQUESTED' | 'AUTO_RESUMED';
+  // Undefined: its own.
+  readonly ttlMs: number | undefined;
+}
+
+export const resumeLimitMs = 60_000;
+const undoLimitMs = 60_000;
+
+export class ResumeSandbox {
+  readonly #parts: ResumeSandboxParts;
+  readonly #resumes = new SharedWork<LifecycleResult | undefined>();
+  readonly #closing = new AbortController();
+
+  constructor(parts: ResumeSandboxParts) {
+    this.#parts = parts;
+  }
+
+  async run(id: SandboxId, terms: ResumeTerms, caller: CallDeadline): Promise<LifecycleResult> {
+    const { sandboxes, operations } = this.#parts;
+    for (;;) {
+      const seen = requireFound(await sandboxes.find(id), id);
+      if (seen.state === 'running') return this.#running(seen, terms);
+      if (seen.state === 'pausing') throw stateConflict(seen);
+      if (seen.state === 'resuming' && !this.#resumes.has(id)) {
+        // Of an earlier life, or a host that does not answer: the reconciler settles it.
+        if (!operations.owns(id)) await untilChanged(this.#parts, seen, caller.signal);
+        else (await operations.turn(id, caller.signal)).end();
+        continue;
+      }
+      if (seen.state !== 'paused' && seen.state !== 'resuming') requireRunning(seen, id);
+      const farewell = 'the caller left; the sandbox is being resumed';
+      const resumed = await this.#resumes.run(id, () => this.#inTurn(seen, terms), caller.signal, farewell);
+      if (resumed) return resumed;
+    }
+  }
+
+  // Gives up resumes in progress; the next life finds out what became of them.
+  close(): void {
+    this.#closing.abort(new WrennError('SERVICE_UNAVAILABLE', 'the scheduler is stopping'));
+  }
+
+  async #running(seen: Sandbox, { ttlMs }: ResumeTerms): Promise<LifecycleResult> {
+    const extended = ttlMs === undefined ? undefined : await this.#parts.sandboxes.extend(seen.id, ttlMs);
+    return { sandbox: extended ?? seen, timings: [] };
+  }
+
+  // Undefined when it was not as it was seen any more.
+  async #inTurn(seen: Sandbox, terms: ResumeTerms): Promise<LifecycleResult | undefined> {
+    const { operations, lifecycle } = this.#parts;
+    const startMs = performance.now();
+    const operation = await operations.turn(seen.id, this.#closing.signal);
+    try {
+      const settings = await lifecycle.settings(seen.id);
+      const admitted = await lifecycle.admitResume(seen, terms.reason);
+      if (!admitted) return undefined;
+      const placedMs = performance.now() - startMs;
+      const { sandbox, host } = admitted;
+      const template = { name: sandbox.template, image: '', defaultUser: settings.defaultUser };
+      const made = await this.#make(sandbox, host, { ...settings, template }, terms, operation);
+      const later = made.timings.map((each) => ({ ...each, startedAfterMs: each.startedAfterMs + placedMs }));
+      const place: StageTiming = { stage: 'place', startedAfterMs: 0, durationMs: placedMs };
+      return { sandbox: made.sandbox, timings: [place, ...later] };
+    } finally {
+      operation.end();
+    }
+  }
+
+  async #make(
+    resuming: Sandbox,
+    host: Host,
+    settings: { env: Readonly<Record<string, string>>; template: { name: string; image: string; defaultUser: string } },
+    { ttlMs = resuming.ttlMs }: ResumeTerms,
+    operation: Operation,
+  ): Promise<LifecycleResult> {
+    const { sandboxes, vms, clock } = this.#parts;
+    const { snapshotId } = resuming;
+    if (snapshotId === undefined) throw new Error(`${resuming.id} stands on no snapshot`);
+    try {
+      const signal = AbortSignal.any([operation.signal, this.#closing.signal]);
+      const vm = { ...resuming, ...settings, snapshot: { id: snapshotId } };
+      const { guestAddress, timings } = await vms.create(host.address, vm, inMs(resumeLimitMs, signal));
+      const sandbox = await sandboxes.move(resuming, {
+        to: 'running',
+        reason: 'AGENT_READY',
+        guestAddress,
+        ttlMs,
+        expiresAt: new Date(clock.now().getTime() + ttlMs),
+      });
+      if (!sandbox) throw destroyedMeanwhile(resuming.id);
+      return { sandbox, timings };
+    } catch (error) {
+      if (operation.signal.aborted) throw destroyedMeanwhile(resuming.id);
+      if (this.#closing.signal.aborted) throw this.#closing.signal.reason;
+      const cause = asResumeError(error, resuming, host);
+      await this.#undo(resuming, host, cause);
+      throw cause;
+    }
+  }
+
+  // First the host, then the record: a paused sandbox holds nothing but its snapshot.
+  async #undo(resuming: Sandbox, host: Host, cause: unknown): Promise<void> {
+    const { sandboxes, vms, log } = this.#parts;
+    const reason = cause instanceof WrennError ? cause.reason : 'INTERNAL';
+    log.warn({ sandbox: resuming.id, host: host.id, reason, err: cause }, 'resume failed');
+    try {
+      await vms.destroy(host.address, resuming.id, inMs(undoLimitMs, this.#closing.signal));
+      await sandboxes.move(resuming, { to: 'paused', reason });
+    } catch (error) {
+      log.warn({ err: error, sandbox: resuming.id }, 'undoing a resume is left to the reconciler');
+    }
+  }
+}
+
+// That the host does not have it is loss of data, however it came about.
+function asResumeError(error: unknown, { id, snapshotId }: Sandbox, host: Host): unknown {
+  if (!hasReason(error, 'SNAPSHOT_NOT_FOUND')) return error;
+  const message = `host ${host.id} does not have the snapshot of ${id} any more`;
+  return new WrennError('SNAPSHOT_CORRUPT', message, {
+    cause: error,
+    meta: { snapshot: String(snapshotId), host: host.id },
+  });
+}
