@@ -40,18 +40,18 @@ const worker = new URL('snapshot-worker.ts', import.meta.url);
 // Returns once everything that the last life left is taken up, so before anybody is served.
 export async function openStore({ dataDir, ramDir, commitRetryMs, run, clock, log }: StoreOptions): Promise<OpenStore> {
   const directory = await StoreDirectory.open(dataDir);
-  const ram = await RamDirectory.open(ramDir);
+  const ram = await RamDirectory.open(ramDir, log);
   const backend = new Qcow2Overlay(run);
   const verified = new VerifiedFiles();
-  // Commits take their time; what a restore waits for has a thread of its own.
-  const [commits, restores] = [new JobThread(worker), new JobThread(worker)];
+  // Commits and checks take their time; what a restore waits for has a thread of its own.
+  const [commits, restores, checks] = [new JobThread(worker), new JobThread(worker), new JobThread(worker)];
   const images = new StoredImages({ directory, run, clock });
   const disks = new StoredDisks({ directory, ram, backend, verified, clock });
-  const staged = new StagedSnapshots({ ram, directory, log });
+  const staged = new StagedSnapshots({ ram, directory, verified, log });
   const committed = new CommittedSnapshots(directory, verified);
   const memory = new SnapshotMemory({ staged, committed, ram, thread: restores });
   const preparer = new SnapshotWriter({ directory, staged, committed, memory, verified, backend, thread: commits });
-  const check = new SnapshotChecker({ directory, committed, staged, verified, backend, thread: restores });
+  const check = new SnapshotChecker({ directory, committed, staged, verified, backend, thread: checks });
   const locks = new KeyedLocks();
   const snapshotUsers = () => snapshots.imageUsers();
   const store = new SnapshotStore({ images, disks, snapshotUsers, locks, log });
@@ -59,8 +59,11 @@ export async function openStore({ dataDir, ramDir, commitRetryMs, run, clock, lo
   const care = new SnapshotCare(check);
   const parts = { staged, committed, memory, preparer, check, care, disks, locks, collectImages, clock, log };
   const snapshots = new Snapshots({ ...parts, retryMs: commitRetryMs });
+  // The first restore must not wait for a thread to start.
+  await Promise.all([commits.run('check', []), restores.run('check', [])]);
+  await ram.sweep();
   await staged.recover((id) => committed.read(id) !== undefined);
-  ram.sweep((id) => disks.exists(id));
+  ram.forgetAllBut((id) => disks.exists(id));
   await store.open();
   await snapshots.start();
   return {
@@ -68,8 +71,8 @@ export async function openStore({ dataDir, ramDir, commitRetryMs, run, clock, lo
     snapshots,
     async close() {
       await snapshots.close();
-      await Promise.all([commits.close(), restores.close()]);
-      ram.close();
+      await Promise.all([commits, restores, checks].map((thread) => thread.close()));
+      await ram.close();
       directory.close();
     },
   };

@@ -124,7 +124,7 @@ export class CommittedSnapshots implements CommittedFiles {
   async remove(id: string): Promise<void> {
     this.#manifests.delete(id);
     const retired = await this.#directory.retire(this.home(id));
-    if (retired !== undefined) this.#verified.remove(retired);
+    if (retired !== undefined) await this.#verified.remove(retired);
   }
 
   #realBytes(path: string): number {

@@ -58,7 +58,9 @@ export class JobThread {
       return await new Promise((resolve, reject) => {
         this.#waiters.set(number, { resolve, reject });
         const order: Order = { number, kind, input, flag };
-        this.#running().postMessage(order);
+        const worker = this.#running();
+        worker.ref();
+        worker.postMessage(order);
       });
     } finally {
       signal?.removeEventListener('abort', cancel);
@@ -75,7 +77,6 @@ export class JobThread {
     worker.on('message', (answer: Answer) => this.#answer(answer));
     worker.on('error', (error) => this.#fail(worker, error as Error));
     worker.on('exit', () => this.#fail(worker, new Error('the worker thread ended')));
-    worker.unref();
     this.#worker = worker;
     return worker;
   }
@@ -83,6 +84,8 @@ export class JobThread {
   #answer({ number, output, failure }: Answer): void {
     const waiter = this.#waiters.get(number);
     this.#waiters.delete(number);
+    // Idle, it does not keep the process from ending.
+    if (this.#waiters.size === 0) this.#worker?.unref();
     if (failure) waiter?.reject(errorOf(failure));
     else waiter?.resolve(output as never);
   }

@@ -8,6 +8,7 @@ import { type MemoryFile, type OpenedMemory, headerName, vmstateName, workingSet
 import { type StagedRecord, readable } from '../domain/snapshot-manifest.ts';
 import type { SnapshotMemoryFiles } from '../domain/snapshot-parts.ts';
 import type { CommittedSnapshots } from './committed-snapshots.ts';
+import { tellingDiskFull } from './disk-full.ts';
 import type { JobThread } from './job-thread.ts';
 import type { MapSource, ParentMemory } from './jobs.ts';
 import type { RamDirectory } from './ram-directory.ts';
@@ -36,19 +37,8 @@ export class SnapshotMemory implements SnapshotMemoryFiles {
     this.#parts = parts;
   }
 
-  async open(id: SnapshotId, diskId: string): Promise<OpenedMemory> {
-    const { staged, committed, ram, thread } = this.#parts;
-    const { map, files, runCount, workingSetPath } = await this.#resolve(id);
-    const vmstatePath = staged.find(id) ? staged.vmstatePath(id) : committed.vmstatePath(id);
-    const opened = { files, runCount, vmstatePath, workingSetPath };
-    if (map.kind === 'flat') {
-      // The older form has no header to give out.
-      const { [headerName]: headerPath } = ram.handOut(diskId, { [headerName]: '' });
-      await thread.run('mapFlat', { id, memoryBytes: map.memoryBytes, headerPath: headerPath! });
-      return { ...opened, headerPath: headerPath! };
-    }
-    if (!staged.find(id)) return { ...opened, headerPath: map.path };
-    return this.#handOut(id, diskId, { ...opened, headerPath: map.path });
+  open(id: SnapshotId, diskId: string): Promise<OpenedMemory> {
+    return tellingDiskFull(() => this.#open(id, diskId));
   }
 
   // What the commit of its child reads.
@@ -59,6 +49,21 @@ export class SnapshotMemory implements SnapshotMemoryFiles {
 
   forget(id: SnapshotId): void {
     this.#resolved.delete(id);
+  }
+
+  async #open(id: SnapshotId, diskId: string): Promise<OpenedMemory> {
+    const { staged, committed, ram, thread } = this.#parts;
+    const { map, files, runCount, workingSetPath } = await this.#resolve(id);
+    const vmstatePath = staged.find(id) ? staged.vmstatePath(id) : committed.vmstatePath(id);
+    const opened = { files, runCount, vmstatePath, workingSetPath };
+    if (map.kind === 'flat') {
+      // The older form has no header to give out.
+      const headerPath = ram.placeFor(diskId, headerName);
+      await thread.run('mapFlat', { id, memoryBytes: map.memoryBytes, headerPath });
+      return { ...opened, headerPath };
+    }
+    if (!staged.find(id)) return { ...opened, headerPath: map.path };
+    return this.#handOut(id, diskId, { ...opened, headerPath: map.path });
   }
 
   // Gives out links, since the commit will remove these files.

@@ -59,14 +59,14 @@ export class SnapshotWriter implements SnapshotPreparer {
       try {
         return { path, manifest: await this.#fill(path, record, parent, signal) };
       } catch (error) {
-        this.#parts.verified.remove(path);
+        await this.#parts.verified.remove(path);
         throw error;
       }
     });
   }
 
-  discard({ path }: PreparedSnapshot): void {
-    this.#parts.verified.remove(path);
+  discard({ path }: PreparedSnapshot): Promise<void> {
+    return this.#parts.verified.remove(path);
   }
 
   async #fill(

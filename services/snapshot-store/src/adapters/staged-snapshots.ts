@@ -23,10 +23,12 @@ import type { Log } from '@wrenn/kit/log';
 import { ramName, vmstateName, workingSetName } from '../domain/snapshot.ts';
 import { type StagedRecord, parseStagedRecord, stagedRecordText } from '../domain/snapshot-manifest.ts';
 import type { StagedFiles } from '../domain/snapshot-parts.ts';
+import { tellingDiskFull } from './disk-full.ts';
 import { realBytesOf } from './files.ts';
 import type { RamDirectory } from './ram-directory.ts';
 import type { StoreDirectory } from './store-directory.ts';
 import { diskName } from './stored-disks.ts';
+import type { VerifiedFiles } from './verified-files.ts';
 
 const begunName = 'staging.json';
 const doneName = 'staged.json';
@@ -35,19 +37,22 @@ const condemnedName = 'condemned'; // Deleted as soon as nothing stands on it.
 export interface StagedSnapshotsParts {
   readonly ram: RamDirectory;
   readonly directory: StoreDirectory;
+  readonly verified: VerifiedFiles;
   readonly log: Log;
 }
 
 export class StagedSnapshots implements StagedFiles {
   readonly #ram: RamDirectory;
   readonly #directory: StoreDirectory;
+  readonly #verified: VerifiedFiles;
   readonly #log: Log;
   readonly #records = new Map<string, StagedRecord>();
   readonly #begun = new Map<string, StagedRecord>(); // What is being staged, which needs its parent already.
 
-  constructor({ ram, directory, log }: StagedSnapshotsParts) {
+  constructor({ ram, directory, verified, log }: StagedSnapshotsParts) {
     this.#ram = ram;
     this.#directory = directory;
+    this.#verified = verified;
     this.#log = log;
   }
 
@@ -75,20 +80,14 @@ export class StagedSnapshots implements StagedFiles {
   }
 
   async stage(record: StagedRecord): Promise<void> {
-    const home = this.home(record.id);
-    if (!this.#read(record.id)) {
-      requireFrozen(record);
-      rmSync(home, { recursive: true, force: true });
-      mkdirSync(home, { mode: 0o700 });
-      writeFileSync(join(home, begunName), stagedRecordText(record));
-    }
-    this.#begun.set(record.id, record);
+    const { id } = record;
+    if (!this.#begun.has(id)) await this.#note(record);
     await failpoint('store.snapshot.stage-noted');
     if (!(await this.#finish(record))) {
       throw new WrennError('SOURCE_NOT_FOUND', `${record.frozenDirectory} lacks what a frozen VM leaves`);
     }
-    this.#records.set(record.id, record);
-    this.#begun.delete(record.id);
+    this.#records.set(id, record);
+    this.#begun.delete(id);
   }
 
   condemn(id: string): void {
@@ -134,6 +133,23 @@ export class StagedSnapshots implements StagedFiles {
       .reduce((sum, file) => sum + (file ? realBytesOf(file) : 0), 0);
   }
 
+  // Before anything is moved: afterwards nothing is refused any more.
+  async #note(record: StagedRecord): Promise<void> {
+    const home = this.home(record.id);
+    requireFrozen(record, this.#ram.staged);
+    await tellingDiskFull(async () => {
+      try {
+        rmSync(home, { recursive: true, force: true });
+        mkdirSync(home, { mode: 0o700 });
+        writeFileSync(join(home, begunName), stagedRecordText(record));
+      } catch (error) {
+        rmSync(home, { recursive: true, force: true });
+        throw error;
+      }
+    });
+    this.#begun.set(record.id, record);
+  }
+
   // Every step is skipped where it has been done. False when files are missing.
   async #finish(record: StagedRecord): Promise<boolean> {
     const { id, sandboxId, frozenDirectory } = record;
@@ -141,12 +157,12 @@ export class StagedSnapshots implements StagedFiles {
     if (existsSync(join(home, doneName))) return existsSync(this.ramPath(id)) && existsSync(this.layerPath(id));
     for (const name of [ramName, vmstateName, workingSetName]) moveIn(frozenDirectory, home, name);
     await failpoint('store.snapshot.stage-memory-taken');
+    if (!existsSync(this.ramPath(id)) || !existsSync(this.vmstatePath(id))) return false;
     if (!existsSync(this.layerPath(id)) && existsSync(join(this.#directory.disks, sandboxId, diskName))) {
       await rename(join(this.#directory.disks, sandboxId), join(this.#directory.staged, id));
     }
     await failpoint('store.snapshot.stage-disk-taken');
-    const isWhole = [this.ramPath(id), this.vmstatePath(id), this.layerPath(id)].every((path) => existsSync(path));
-    if (!isWhole) return false;
+    if (!existsSync(this.layerPath(id))) return false;
     // No VM may change it any more, and those of any uid may read it.
     await chown(this.layerPath(id), 0, 0);
     await chmod(this.layerPath(id), 0o444);
@@ -169,19 +185,22 @@ export class StagedSnapshots implements StagedFiles {
   }
 
   async #remove(id: string): Promise<void> {
-    await this.#directory.remove(join(this.#directory.staged, id));
-    rmSync(this.home(id), { recursive: true, force: true });
+    const retired = await this.#directory.retire(join(this.#directory.staged, id));
+    if (retired !== undefined) await this.#verified.remove(retired);
+    this.#ram.discard(this.home(id));
   }
 }
 
 const maxVmstateBytes = 256 * 1024 * 1024;
 
-// Before anything is moved: afterwards nothing is refused any more. The directory was the VMM's, so what lies in it
-// may be anything.
-function requireFrozen({ frozenDirectory, machine }: StagedRecord): void {
+// The directory was the VMM's, so what lies in it may be anything.
+function requireFrozen({ frozenDirectory, machine }: StagedRecord, destination: string): void {
   const ram = frozenFile(frozenDirectory, ramName);
   const vmstate = frozenFile(frozenDirectory, vmstateName);
   if (!ram || !vmstate) throw notFrozen(ram ? vmstateName : ramName);
+  if (ram.dev !== statSync(destination).dev) {
+    throw invalidField('frozen_directory', 'must be on the RAM filesystem of the store');
+  }
   frozenFile(frozenDirectory, workingSetName);
   if (vmstate.size > maxVmstateBytes) throw invalidField('frozen_directory', `vmstate has ${vmstate.size} bytes`);
   if (ram.size !== machine.memoryBytes)

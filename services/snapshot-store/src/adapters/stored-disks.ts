@@ -110,7 +110,7 @@ export class StoredDisks implements DiskFiles, LayeredDisks {
     const retired = await this.#directory.retire(this.#home(id));
     if (retired === undefined) return;
     await failpoint('store.disk.retired');
-    this.#verified.remove(retired);
+    await this.#verified.remove(retired);
     await failpoint('store.disk.removed');
   }
 
@@ -121,7 +121,7 @@ export class StoredDisks implements DiskFiles, LayeredDisks {
       try {
         await make(staged);
       } catch (error) {
-        this.#verified.remove(staged);
+        await this.#verified.remove(staged);
         throw error;
       }
       return this.#read(id);

@@ -1,16 +1,7 @@
 // Which files were found to be what they should be. One whose device, inode, size and times are still those is not
 // read again. Links and unlinks move a file's ctime, so ours are made here and noted.
-import {
-  type BigIntStats,
-  closeSync,
-  fstatSync,
-  linkSync,
-  openSync,
-  readdirSync,
-  rmSync,
-  statSync,
-  unlinkSync,
-} from 'node:fs';
+import { type BigIntStats, closeSync, fstatSync, linkSync, openSync, readdirSync, statSync, unlinkSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 interface Seen {
@@ -49,21 +40,21 @@ export class VerifiedFiles {
     if (before) this.#moved(before, after);
   }
 
-  // Removes a directory with its files.
-  remove(directory: string): void {
-    for (const name of namesIn(directory)) this.#unlink(join(directory, name));
-    rmSync(directory, { recursive: true, force: true });
+  // Removes a directory with its files. Large ones take a while, which the event loop must not wait for.
+  async remove(directory: string): Promise<void> {
+    for (const name of namesIn(directory)) this.#unlinkShared(join(directory, name));
+    await rm(directory, { recursive: true, force: true });
   }
 
-  #unlink(path: string): void {
-    const before = this.mark(path);
-    if (!before || !this.#seen.has(before.inode)) return;
+  #unlinkShared(path: string): void {
+    const before = statSync(path, { bigint: true });
+    const mark = { inode: inodeOf(before), print: printOf(before) };
+    if (before.nlink === 1n) this.#seen.delete(mark.inode);
+    if (before.nlink === 1n || !this.#seen.has(mark.inode)) return;
     const fd = openSync(path, 'r');
     try {
       unlinkSync(path);
-      const after = fstatSync(fd, { bigint: true });
-      if (after.nlink === 0n) this.#seen.delete(before.inode);
-      else this.#moved(before, after);
+      this.#moved(mark, fstatSync(fd, { bigint: true }));
     } finally {
       closeSync(fd);
     }

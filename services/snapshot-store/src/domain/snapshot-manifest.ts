@@ -52,7 +52,7 @@ const snapshotManifest = z.object({
   format: z.literal('wrenn.snapshot/1'),
   ...common,
   builds: z.array(build).min(1),
-  memoryRuns: byteCount, // Of the header.
+  memoryRuns: byteCount.default(1), // Of the header.
   files: z.record(z.string(), fileFacts),
 });
 

@@ -49,7 +49,7 @@ export interface PreparedSnapshot {
 
 export interface SnapshotPreparer {
   prepare(record: StagedRecord, parent: SnapshotManifest | undefined, signal: AbortSignal): Promise<PreparedSnapshot>;
-  discard(prepared: PreparedSnapshot): void;
+  discard(prepared: PreparedSnapshot): Promise<void>;
 }
 
 export interface Damage {

@@ -21,6 +21,7 @@ export class Snapshots {
   readonly #commits: CommitQueue;
   // Deleted ones that nothing shows any more; the files say the same where it must survive.
   readonly #condemned = new Set<SnapshotId>();
+  #collecting = Promise.resolve();
 
   constructor(parts: SnapshotsParts) {
     this.#parts = parts;
@@ -52,7 +53,8 @@ export class Snapshots {
     return locks.exclusive(diskKey(sandboxId), () =>
       locks.exclusive(snapshotKey(id), async () => {
         if (this.#isStagedAlready(request)) return this.#show(id);
-        const record = this.#recordOf(request);
+        // One that was begun and failed is finished as it was begun.
+        const record = staged.begun().find((begun) => begun.id === id) ?? this.#recordOf(request);
         await staged.stage(record);
         this.#commits.add(id);
         const { generation, parentId } = record;
@@ -118,16 +120,10 @@ export class Snapshots {
   }
 
   // Removes condemned snapshots that nothing stands on any more. Called whenever a disk is gone.
-  async collect(): Promise<void> {
-    if (this.#condemned.size === 0) return;
-    const disks = await this.#parts.disks.list();
-    let isDone = true;
-    for (const id of this.#condemned) {
-      if (this.#isNeeded(id, disks)) this.#mark(id);
-      else if (await this.#remove(id)) isDone = false;
-    }
-    // What stood on another condemned one is gone now.
-    if (!isDone) await this.collect();
+  collect(): Promise<void> {
+    const collected = this.#collecting.then(() => this.#collectNow());
+    this.#collecting = collected.catch(() => undefined);
+    return collected;
   }
 
   // What needs images, for deciding which of them may go.
@@ -155,6 +151,18 @@ export class Snapshots {
       if (!parsed) throw noSnapshot(id);
       return 'problem' in parsed ? [parsed.problem] : work(parsed.manifest);
     });
+  }
+
+  async #collectNow(): Promise<void> {
+    if (this.#condemned.size === 0) return;
+    const disks = await this.#parts.disks.list();
+    let hasRemoved = false;
+    for (const id of [...this.#condemned]) {
+      if (this.#isNeeded(id, disks)) this.#mark(id);
+      else hasRemoved = (await this.#remove(id)) || hasRemoved;
+    }
+    // What one of them stood on may go now.
+    if (hasRemoved) await this.#collectNow();
   }
 
   #isStagedAlready({ id, sandboxId, parentId }: StageRequest): boolean {
@@ -235,7 +243,7 @@ export class Snapshots {
           signal.throwIfAborted();
           await committed.publish(prepared.path, id, this.#condemned.has(id));
         } catch (error) {
-          preparer.discard(prepared);
+          await preparer.discard(prepared);
           throw error;
         }
         await failpoint('store.snapshot.published');
