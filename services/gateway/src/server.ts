@@ -13,6 +13,7 @@ import { LogService } from '@wrenn/proto/wrenn/v1/log';
 import { PortService } from '@wrenn/proto/wrenn/v1/port';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
+import { SnapshotService } from '@wrenn/proto/wrenn/v1/snapshot';
 
 import { counted } from './domain/counted.ts';
 import type { HostPeers, Peer, ResolveSandbox } from './domain/peers.ts';
@@ -56,6 +57,7 @@ export function addGatewayServices(rpc: RpcServer, parts: GatewayParts): void {
   const forwardToScheduler = toScheduler(parts);
   const forwardToHost = counted(parts.activity, toSandboxHost(parts));
   rpc.add(SandboxService, handlersOf(SandboxService, forwardToScheduler));
+  rpc.add(SnapshotService, handlersOf(SnapshotService, forwardToScheduler));
   rpc.add(HostService, handlersOf(HostService, forwardToScheduler));
   rpc.add(ProcessService, handlersOf(ProcessService, forwardToHost));
   rpc.add(LogService, handlersOf(LogService, forwardToHost));

@@ -20,6 +20,7 @@ import {
   SandboxServiceCreateRequestSchema,
   SandboxServiceGetRequestSchema,
 } from '@wrenn/proto/wrenn/v1/sandbox';
+import { SnapshotService } from '@wrenn/proto/wrenn/v1/snapshot';
 import { expect, test } from 'vitest';
 
 import { callWithoutDeadline, openCall, serveTcp, startGateway } from './mesh-fixture.ts';
@@ -57,7 +58,10 @@ test('every unary method of the public services is forwarded to the service that
   };
   const unary = (prefix: string, names: readonly string[]) =>
     Object.fromEntries(names.map((name) => [name, record(`${prefix}.${name}`)]));
-  const sandboxMethods = ['create', 'get', 'list', 'destroy', 'setTimeout', 'ping'] as const;
+  const sandboxMethods = [
+    ...(['create', 'get', 'list', 'pause', 'resume', 'fork', 'destroy', 'setTimeout', 'ping'] as const),
+  ];
+  const snapshotMethods = ['create', 'get', 'list', 'delete'] as const;
   const processMethods = ['exec', 'sendInput', 'closeStdin', 'signal', 'list'] as const;
   const fileMethods = ['stat', 'list', 'makeDir', 'move', 'remove', 'signUrl'] as const;
   await using host = await serveTcp((serve) => {
@@ -67,13 +71,16 @@ test('every unary method of the public services is forwarded to the service that
   });
   await using scheduler = await serveTcp((serve) => {
     serve(SandboxService, unary('sandbox', sandboxMethods));
+    serve(SnapshotService, unary('snapshot', snapshotMethods));
     serve(HostService, unary('host', ['list']));
     serve(SchedulerService, { resolveSandbox: async () => ({ hostAddress: host.address }) });
   });
   await using gateway = await startGateway(scheduler.address);
+  const snapshots = gateway.lanes.client('control', SnapshotService);
   const sandboxes = gateway.lanes.client('control', SandboxService);
   const processes = gateway.lanes.client('control', ProcessService);
   for (const name of sandboxMethods) await sandboxes[name]({ sandboxId: id }, inMs(5000));
+  for (const name of snapshotMethods) await snapshots[name]({ sandboxId: id, name: 'a' }, inMs(5000));
   await gateway.lanes.client('control', HostService).list({}, inMs(5000));
   for (const name of processMethods) await processes[name]({ sandboxId: id }, inMs(5000));
   await gateway.lanes.client('control', LogService).readConsole({ sandboxId: id }, inMs(5000));
@@ -81,6 +88,7 @@ test('every unary method of the public services is forwarded to the service that
   for (const name of fileMethods) await files[name]({ sandboxId: id }, inMs(5000));
   expect(called).toEqual([
     ...sandboxMethods.map((name) => `sandbox.${name}`),
+    ...snapshotMethods.map((name) => `snapshot.${name}`),
     'host.list',
     ...processMethods.map((name) => `process.${name}`),
     'log.readConsole',

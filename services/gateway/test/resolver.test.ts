@@ -24,6 +24,27 @@ test('a scheduler that hangs is unavailable long before the caller runs out of t
   scheduler.close();
 });
 
+test('a scheduler that says it is at work is waited for, longer than for a silent one', async () => {
+  let waitFor = Promise.resolve();
+  const resolveSandbox = async (_request: unknown, call: Call) => {
+    call.header.set('wrenn-waking', '1');
+    call.sendHeader();
+    await waitFor;
+    return { hostAddress: 'h:1', hostBulkAddress: 'h:2' };
+  };
+  await using server = await serveTcp((serve) => serve(SchedulerService, { resolveSandbox }));
+  const scheduler = new LanePeer(server.address, 'scheduler', 'control');
+  // Connected beforehand, so that what is measured is the answer.
+  await sandboxResolver(scheduler)(newSandboxId(), patient());
+  const slow = Promise.withResolvers<void>();
+  waitFor = slow.promise;
+  const resolved = sandboxResolver(scheduler, 200)(newSandboxId(), patient());
+  // Three times as long as a silent one is waited for.
+  setTimeout(() => slow.resolve(), 600);
+  expect(await resolved).toEqual({ interactive: 'h:1', bulk: 'h:2' });
+  scheduler.close();
+});
+
 test('a caller who has run out of time is told so', async () => {
   await using server = await serveTcp((serve) => serve(SchedulerService, { resolveSandbox: hang }));
   const scheduler = new LanePeer(server.address, 'scheduler', 'control');

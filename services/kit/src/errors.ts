@@ -20,7 +20,7 @@ export const codeOf = {
   SNAPSHOT_EXISTS: Status.ALREADY_EXISTS, // A snapshot or template has that name already. Do: take another name, or delete it first.
   PATH_EXISTS: Status.ALREADY_EXISTS, // Something is at that path already. Do: take another path, or remove what is there.
   REQUEST_ID_REUSED: Status.ALREADY_EXISTS, // The request_id stands for another request of the last 24 h. Do: give each request an id of its own.
-  SANDBOX_NOT_RUNNING: Status.FAILED_PRECONDITION, // The sandbox is being made, is over, or failed; meta `state` says which. Do: create another one.
+  SANDBOX_NOT_RUNNING: Status.FAILED_PRECONDITION, // The sandbox is being made, is paused, is over, or failed; meta `state` says which. Do: resume it if it is paused, else create another one.
   SNAPSHOT_CORRUPT: Status.DATA_LOSS, // A file of the snapshot is missing or damaged; meta names file and generation. Do: repair it on its host, or restore an older one.
   SNAPSHOT_INCOMPATIBLE: Status.FAILED_PRECONDITION, // The host is not what the snapshot was made on; meta names both. Do: restore it where it was made.
   SNAPSHOT_IN_USE: Status.FAILED_PRECONDITION, // Sandboxes are being made from the snapshot right now. Do: try again when they run.

@@ -5,13 +5,16 @@ import { inMs } from '@wrenn/kit/deadlines';
 import { WrennError } from '@wrenn/kit/errors';
 import type { SandboxId } from '@wrenn/kit/ids';
 import type { RpcClient } from '@wrenn/kit/lanes';
+import { whileAlive } from '@wrenn/kit/while-alive';
 import type { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 
 import { Refusal } from '../domain/refusal.ts';
 
 const keptMs = 5000;
 const maxKept = 10_000;
-const resolveTimeoutMs = 3000;
+const silentMs = 3000;
+// As long as a resume may take, which the scheduler says it is at.
+const wakeLimitMs = 65_000;
 
 export class SandboxAddresses {
   readonly #scheduler: RpcClient<typeof SchedulerService.method>;
@@ -64,7 +67,9 @@ export class SandboxAddresses {
 
   async #ask(id: SandboxId): Promise<string> {
     try {
-      const { guestAddress } = await this.#scheduler.resolveSandbox({ sandboxId: id }, inMs(resolveTimeoutMs));
+      const { guestAddress } = await whileAlive('scheduler', silentMs, undefined, (alive) =>
+        this.#scheduler.resolveSandbox({ sandboxId: id }, { ...inMs(wakeLimitMs), ...alive }),
+      );
       return guestAddress;
     } catch (error) {
       throw refusalOf(error);

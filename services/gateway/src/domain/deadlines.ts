@@ -13,7 +13,11 @@ export const deadlinesMs = {
   // The time in the queue comes on top.
   'SandboxService/Create': ({ queueTimeout }: Pick<SandboxServiceCreateRequest, 'queueTimeout'>) =>
     createMs + Math.min(Math.max(queueTimeout ? msOfDuration(queueTimeout) : 0, 0), longestQueueMs),
+  'SandboxService/Pause': 60_000,
+  'SandboxService/Resume': 60_000,
+  'SandboxService/Fork': 120_000,
   'SandboxService/Destroy': 60_000,
+  'SnapshotService/Create': 600_000,
   // A timeout out of bounds is for vm-runtime to refuse; here it must only not break a timer.
   'ProcessService/Exec': ({ timeout }: Pick<ProcessServiceExecRequest, 'timeout'>) => {
     const timeoutMs = timeout ? msOfDuration(timeout) : defaultExecMs;

@@ -12,12 +12,14 @@ class World {
   home = 'a'; // Or the reason why the scheduler cannot say.
   nowMs = 0;
   resolveCount = 0;
+  onResolve: () => unknown = () => undefined;
   readonly #router = new SandboxRouter(new RouteCache({ capacity: 10, freshMs: 1000, nowMs: () => this.nowMs }));
 
   async call(isIdempotent = false, isRepeatable = true): Promise<string[]> {
     const answers: string[] = [];
     const resolve = async () => {
       this.resolveCount += 1;
+      this.onResolve();
       if (this.home.length > 1) throw new WrennError(this.home as Reason, 'from the scheduler');
       return { interactive: this.home, bulk: `${this.home}-bulk` };
     };
@@ -107,12 +109,43 @@ test('a route that was just resolved is not doubted: its answer is final', async
   expect(world.resolveCount).toBe(1);
 });
 
-test('a host that the scheduler stands by is not asked twice', async () => {
+test('a host that is down and that the scheduler stands by is not asked twice', async () => {
+  const world = new World();
+  await world.call();
+  world.hosts.set('a', 'SERVICE_UNAVAILABLE');
+  await expect(world.call(true)).rejects.toMatchObject({ reason: 'SERVICE_UNAVAILABLE', message: 'from a' });
+  expect(world.attempts).toEqual(['a', 'a']);
+});
+
+test.each(['SANDBOX_NOT_FOUND', 'SANDBOX_NOT_RUNNING'] as const)(
+  'a call that its host refuses with %s is sent there again once the scheduler has had the sandbox restored',
+  async (reason) => {
+    const world = new World();
+    await world.call();
+    world.hosts.set('a', reason);
+    world.onResolve = () => world.hosts.set('a', 'answers');
+    expect(await world.call()).toEqual(['a']);
+    expect(world.attempts).toEqual(['a', 'a', 'a']);
+  },
+);
+
+test('a host that refuses again, against what the scheduler says, is believed', async () => {
   const world = new World();
   await world.call();
   world.hosts.set('a', 'SANDBOX_NOT_FOUND');
   await expect(world.call()).rejects.toMatchObject({ reason: 'SANDBOX_NOT_FOUND', message: 'from a' });
-  expect(world.attempts).toEqual(['a', 'a']);
+  expect(world.attempts).toEqual(['a', 'a', 'a']);
+});
+
+test('a call that a pause cut off is not repeated, which would resume the sandbox, and forgets the route', async () => {
+  const world = new World();
+  await world.call();
+  world.hosts.set('a', 'SANDBOX_PAUSED');
+  await expect(world.call(true)).rejects.toMatchObject({ reason: 'SANDBOX_PAUSED' });
+  expect([world.attempts.length, world.resolveCount]).toEqual([2, 1]);
+  world.hosts.set('a', 'answers');
+  await world.call();
+  expect(world.resolveCount).toBe(2);
 });
 
 test('what the scheduler says of a sandbox that is gone reaches the caller', async () => {

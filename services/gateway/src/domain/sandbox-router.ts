@@ -1,5 +1,5 @@
 // Sends a call to the host of its sandbox. A call runs at most once, unless repeating it is harmless or
-// the host refused it before it began.
+// the host refused it before it began: asking where the sandbox is resumes one that is paused and may be resumed.
 import { hasReason } from '@wrenn/kit/errors';
 
 import { type HostAddress, isSameHost } from './peers.ts';
@@ -41,8 +41,10 @@ export class SandboxRouter {
       }
     }
     const host = await this.#resolve(call);
-    // The scheduler stands by the route: the host's own answer is the best there is.
-    if (refusal !== undefined && known && isSameHost(host, known.host)) throw refusal;
+    // The scheduler stands by the route: a host that is down stays down, but one that did not have the sandbox may
+    // have been told to restore it just now.
+    const isSame = known !== undefined && isSameHost(host, known.host);
+    if (refusal !== undefined && isSame && !wasRefused(refusal)) throw refusal;
     yield* this.#attempt(call, host);
   }
 
@@ -71,10 +73,14 @@ export class SandboxRouter {
 }
 
 function isAgainstRoute(error: unknown): boolean {
-  return hasReason(error, 'SANDBOX_NOT_FOUND', 'SANDBOX_NOT_RUNNING', 'VMM_DIED', 'SERVICE_UNAVAILABLE');
+  return wasRefused(error) || hasReason(error, 'SANDBOX_PAUSED', 'VMM_DIED', 'SERVICE_UNAVAILABLE');
+}
+
+// One that a pause cut off is not among these: to repeat it would resume what was just paused.
+function wasRefused(error: unknown): boolean {
+  return hasReason(error, 'SANDBOX_NOT_FOUND', 'SANDBOX_NOT_RUNNING');
 }
 
 function mayRepeat(error: unknown, isIdempotent: boolean): boolean {
-  if (hasReason(error, 'SANDBOX_NOT_FOUND', 'SANDBOX_NOT_RUNNING')) return true;
-  return isIdempotent && hasReason(error, 'SERVICE_UNAVAILABLE');
+  return wasRefused(error) || (isIdempotent && hasReason(error, 'SERVICE_UNAVAILABLE'));
 }
