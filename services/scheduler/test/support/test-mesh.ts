@@ -11,6 +11,7 @@ import { tempDir } from '@wrenn/kit/testkit/temp-dir';
 import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 import { HostService } from '@wrenn/proto/wrenn/v1/host';
 import { type Sandbox, SandboxService, type SandboxServiceCreateRequestSchema } from '@wrenn/proto/wrenn/v1/sandbox';
+import { SnapshotService } from '@wrenn/proto/wrenn/v1/snapshot';
 
 import { type Scheduler, startScheduler } from '../../src/scheduler.ts';
 import type { DatabaseServer } from './database-servers.ts';
@@ -50,9 +51,9 @@ export async function startTestMesh(database: DatabaseServer) {
       soon(),
     );
   };
-  const putTemplate = (name: string) =>
+  const putTemplate = (name: string, fields: { readonly defaultUser?: string } = {}) =>
     inside.putTemplate(
-      { template: { name, image: name, vcpuCount: 1, memoryBytes: 512n * MiB, diskBytes: 1024n * MiB } },
+      { template: { name, image: name, vcpuCount: 1, memoryBytes: 512n * MiB, diskBytes: 1024n * MiB, ...fields } },
       soon(),
     );
   await putTemplate('debian');
@@ -62,6 +63,7 @@ export async function startTestMesh(database: DatabaseServer) {
     databaseUrl,
     inside,
     sandboxes,
+    snapshots: lanes.client('control', SnapshotService),
     hosts: lanes.client('control', HostService),
     putTemplate,
     async addHost(id: string, size: HostSize = {}): Promise<TestHost> {
