@@ -28,6 +28,13 @@ pub struct Memory {
     pub copied_bytes: u64,
 }
 
+#[derive(PartialEq, Eq)]
+enum Filling {
+    Done,
+    /// The VM changed its memory meanwhile.
+    Again,
+}
+
 /// Why no more pages are needed, or can be had.
 pub enum End {
     VmGone,
@@ -77,13 +84,12 @@ impl Memory {
         let Some(block) = self.regions.block_at(address) else {
             return Err(Fatal::handshake(format!("a fault at {address:#x}, in none of the regions")).into());
         };
-        if self.removed.has(block) {
-            self.fill(block, 1, true)?;
-            return Ok((block, 1));
+        loop {
+            let (first, count) = if self.removed.has(block) { (block, 1) } else { self.around(block) };
+            if self.bring(first, count)? == Filling::Done {
+                return Ok((first, count));
+            }
         }
-        let (first, count) = self.around(block);
-        self.bring(first, count)?;
-        Ok((first, count))
     }
 
     /// Fills what is missing of neighbouring blocks in one run.
@@ -91,10 +97,11 @@ impl Memory {
         let end = first + count;
         while first < end {
             let stop = (first..end).find(|block| self.is_settled(*block)).unwrap_or(end);
-            if first < stop {
-                self.bring(first, stop - first)?;
+            if first == stop {
+                first += 1;
+            } else if self.bring(first, stop - first)? == Filling::Done {
+                first = stop;
             }
-            first = stop + 1;
         }
         Ok(())
     }
@@ -122,18 +129,13 @@ impl Memory {
         (first, end - first)
     }
 
-    fn bring(&mut self, first: u32, count: u32) -> Result<(), End> {
-        let is_zero = self.chain.header().run_of(first).place == Place::Zero;
+    /// Neighbouring blocks of one run, all of which are removed, or none.
+    fn bring(&mut self, first: u32, count: u32) -> Result<Filling, End> {
+        let is_zero = self.removed.has(first) || self.chain.header().run_of(first).place == Place::Zero;
         if !is_zero {
             let content = &mut self.content[..count as usize * BLOCK];
             self.chain.read(first, content).map_err(|why| Fatal::corrupt(&why))?;
-            self.copied_bytes += content.len() as u64;
         }
-        self.fill(first, count, is_zero)
-    }
-
-    /// Puts zeros, or what was just read, where it is missing.
-    fn fill(&mut self, first: u32, count: u32, is_zero: bool) -> Result<(), End> {
         let mut done = 0;
         while done < count {
             let (address, behind) = self.regions.address_of(first + done);
@@ -144,35 +146,30 @@ impl Memory {
                 let from = done as usize * BLOCK;
                 self.uffd.copy(address, &self.content[from..from + bytes as usize])
             };
-            let pages = self.advance(&filled, address, bytes)?;
+            let Some(pages) = self.advance(&filled, address, bytes)? else { return Ok(Filling::Again) };
+            if !is_zero {
+                self.copied_bytes += filled.bytes;
+            }
             for block in first + done..first + done + pages {
                 self.there.set(block);
             }
             done += pages;
         }
-        Ok(())
+        Ok(Filling::Done)
     }
 
-    /// By how many pages a step went on.
-    fn advance(&mut self, filled: &Filled, address: u64, asked: u64) -> Result<u32, End> {
+    /// By how many pages a step went on, or nothing if the VM changes its memory meanwhile.
+    fn advance(&mut self, filled: &Filled, address: u64, asked: u64) -> Result<Option<u32>, End> {
         let pages = (filled.bytes / BLOCK_BYTES) as u32;
         self.placed_pages += u64::from(pages);
         match filled.stopped_by {
-            None => Ok(pages),
-            Some(_) if pages > 0 => Ok(pages),
+            None => Ok(Some(pages)),
+            Some(_) if pages > 0 => Ok(Some(pages)),
             // Somebody was faster; who waits for it does not know.
-            Some(libc::EEXIST) => self.wake(address, BLOCK_BYTES),
+            Some(libc::EEXIST) => self.wake(address, BLOCK_BYTES).map(Some),
             // Not the guest's memory any more.
-            Some(libc::ENOENT) => self.wake(address, asked),
-            // The VM changes its memory, and waits for us to read that it does.
-            Some(libc::EAGAIN) => {
-                let events = self.uffd.events().map_err(|error| Fatal::internal(format!("userfaultfd: {error}")))?;
-                if events.is_empty() {
-                    std::thread::yield_now();
-                }
-                self.events.extend(events);
-                Ok(0)
-            }
+            Some(libc::ENOENT) => self.wake(address, asked).map(Some),
+            Some(libc::EAGAIN) => self.hear_changes().map(|()| None),
             Some(libc::ESRCH) => Err(End::VmGone),
             Some(libc::ENOMEM | libc::ENOSPC) => Err(Fatal::no_memory().into()),
             Some(errno) => {
@@ -180,6 +177,22 @@ impl Memory {
                 Err(Fatal::internal(format!("the page at {address:#x} cannot be filled: {error}")).into())
             }
         }
+    }
+
+    /// A VM that gives pages back waits for us to hear it, and until then nothing can be filled. What was about to
+    /// be filled may be among them, so that is decided again.
+    fn hear_changes(&mut self) -> Result<(), End> {
+        let events = self.uffd.events().map_err(|error| Fatal::internal(format!("userfaultfd: {error}")))?;
+        if events.is_empty() {
+            std::thread::yield_now();
+        }
+        for event in events {
+            match event {
+                Event::Removed { start, end } => self.remove(start, end),
+                later => self.events.push(later),
+            }
+        }
+        Ok(())
     }
 
     fn wake(&self, address: u64, bytes: u64) -> Result<u32, End> {
