@@ -3,7 +3,7 @@ import { VmRuntimeService, VmState } from '@wrenn/proto/wrenn/vmruntime/v1/vmrun
 import type { StageTiming as TimingMessage } from '@wrenn/proto/wrenn/v1/sandbox';
 import type { OutboundCall } from '@wrenn/kit/deadlines';
 import { msOfDuration } from '@wrenn/kit/duration';
-import { WrennError } from '@wrenn/kit/errors';
+import { WrennError, hasReason } from '@wrenn/kit/errors';
 import { type SandboxId, isSandboxId } from '@wrenn/kit/ids';
 import { Lanes, type RpcClient } from '@wrenn/kit/lanes';
 
@@ -37,10 +37,11 @@ export class HostLanes implements HostVms {
           diskBytes: BigInt(vm.diskBytes),
         };
     const { name: template, defaultUser } = vm.template;
-    const answer = await this.client(address).createVm(
-      { sandboxId: vm.id, template, env: vm.env, defaultUser, ...origin },
-      call,
-    );
+    const answer = await this.client(address)
+      .createVm({ sandboxId: vm.id, template, env: vm.env, defaultUser, ...origin }, call)
+      .catch((error: unknown) => {
+        throw asRestoreError(error, vm);
+      });
     const guestAddress = answer.vm?.guestAddress ?? '';
     if (guestAddress === '') throw new WrennError('INTERNAL', `${address} made ${vm.id} but gave no address`);
     return { guestAddress, timings: answer.timings.map(timingOf) };
@@ -87,4 +88,11 @@ function timingOf({ stage, startedAfter, duration }: TimingMessage): StageTiming
     startedAfterMs: startedAfter ? msOfDuration(startedAfter) : 0,
     durationMs: duration ? msOfDuration(duration) : 0,
   };
+}
+
+// That the host does not have what a sandbox stands on is loss of data, however it came about.
+function asRestoreError(error: unknown, { id, snapshot }: NewVm): unknown {
+  if (!snapshot || !hasReason(error, 'SNAPSHOT_NOT_FOUND')) return error;
+  const message = `the host does not have snapshot ${snapshot.id} of ${id} any more`;
+  return new WrennError('SNAPSHOT_CORRUPT', message, { cause: error, meta: { snapshot: snapshot.id } });
 }

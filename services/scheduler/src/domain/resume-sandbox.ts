@@ -2,7 +2,7 @@
 // goes on when they leave. When it fails nothing of it is left on the host, and the sandbox is paused as before.
 import type { Clock } from '@wrenn/kit/clock';
 import { type CallDeadline, inMs } from '@wrenn/kit/deadlines';
-import { WrennError, hasReason } from '@wrenn/kit/errors';
+import { WrennError } from '@wrenn/kit/errors';
 import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 
@@ -120,9 +120,8 @@ export class ResumeSandbox {
     } catch (error) {
       if (operation.signal.aborted) throw destroyedMeanwhile(resuming.id);
       if (this.#closing.signal.aborted) throw this.#closing.signal.reason;
-      const cause = asResumeError(error, resuming, host);
-      await this.#undo(resuming, host, cause);
-      throw cause;
+      await this.#undo(resuming, host, error);
+      throw error;
     }
   }
 
@@ -138,14 +137,4 @@ export class ResumeSandbox {
       log.warn({ err: error, sandbox: resuming.id }, 'undoing a resume is left to the reconciler');
     }
   }
-}
-
-// That the host does not have it is loss of data, however it came about.
-function asResumeError(error: unknown, { id, snapshotId }: Sandbox, host: Host): unknown {
-  if (!hasReason(error, 'SNAPSHOT_NOT_FOUND')) return error;
-  const message = `host ${host.id} does not have the snapshot of ${id} any more`;
-  return new WrennError('SNAPSHOT_CORRUPT', message, {
-    cause: error,
-    meta: { snapshot: String(snapshotId), host: host.id },
-  });
 }
