@@ -82,7 +82,7 @@ export async function startScheduler(options: SchedulerOptions): Promise<Schedul
     const destroy = stop.own('destroys', new DestroySandbox(base));
     const durability = stop.own('durability', new Durability(base));
     const settler = new SettleSandbox({ ...base, durability });
-    const live = new LiveSnapshot({ ...base, durability });
+    const live = stop.own('live snapshots', new LiveSnapshot({ ...base, durability }));
     const pause = stop.own('pauses', new PauseSandbox({ ...base, durability, live, settler }));
     const resume = stop.own('resumes', new ResumeSandbox(base));
     const fork = new ForkSandbox({ ...base, live });

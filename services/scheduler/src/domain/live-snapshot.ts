@@ -26,6 +26,7 @@ const freezeLimitMs = 60_000;
 
 export class LiveSnapshot {
   readonly #parts: LiveSnapshotParts;
+  readonly #closing = new AbortController();
 
   constructor(parts: LiveSnapshotParts) {
     this.#parts = parts;
@@ -37,12 +38,14 @@ export class LiveSnapshot {
     const host = await requireHost(hosts, source.hostId);
     try {
       const freezing = { sandboxId: source.id, snapshotId, keepRunning: true };
-      const frozen = await vms.freeze(host.address, freezing, inMs(freezeLimitMs, operation.signal));
+      const signal = AbortSignal.any([operation.signal, this.#closing.signal]);
+      const frozen = await vms.freeze(host.address, freezing, inMs(freezeLimitMs, signal));
       if (!(await snapshots.adopt(source.id, snapshotId, frozen.isDurable))) throw destroyedMeanwhile(source.id);
       if (!frozen.isDurable) durability.follow(host.address, snapshotId);
       return frozen;
     } catch (error) {
       if (operation.signal.aborted) throw destroyedMeanwhile(source.id);
+      if (this.#closing.signal.aborted) throw this.#closing.signal.reason;
       log.warn({ err: error, sandbox: source.id, snapshot: snapshotId }, 'live snapshot failed');
       // Where it is not sure that nothing came of it, the next operation or the reconciler settles it.
       if (!isUnsure(error)) await this.#abandon(source, snapshotId);
@@ -66,6 +69,11 @@ export class LiveSnapshot {
     if (wanted === 'pause') return true;
     const message = `an earlier pause of ${seen.id} may still happen; try again in two minutes`;
     throw new WrennError('STATE_CONFLICT', message, { meta: { state: 'pausing' } });
+  }
+
+  // Gives up those in progress; the next life finds out what became of them.
+  close(): void {
+    this.#closing.abort(new WrennError('SERVICE_UNAVAILABLE', 'the scheduler is stopping'));
   }
 
   async #abandon({ id }: Sandbox, snapshotId: SnapshotId): Promise<void> {
