@@ -38,7 +38,7 @@ images: setup ## build the guest agent, kernel, initramfs and templates (cached)
 	@node images/build.ts
 
 clean: ## remove what was built here (the image cache in /var/cache/wrenn stays)
-	@rm -rf .build .bench proto/gen services/guest-agent/target
+	@rm -rf .build .bench proto/gen services/guest-agent/target services/pager/target
 
 setup:
 	@tools/setup/bootstrap.sh

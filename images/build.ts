@@ -7,6 +7,7 @@ import { readRecipe } from './recipe.ts';
 import { agentStep } from './steps/agent.ts';
 import { initramfsStep } from './steps/initramfs.ts';
 import { kernelStep } from './steps/kernel.ts';
+import { pagerFiles, pagerStep } from './steps/pager.ts';
 import { templateStep } from './steps/template.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -26,6 +27,11 @@ async function boot(): Promise<void> {
     provide(kernelStep(root), 'vmlinuz', 'vmlinuz'),
   ]);
   await provide(initramfsStep(root, agentDir, kernelDir), 'initramfs', 'initramfs');
+}
+
+async function pager(): Promise<void> {
+  const dir = await cache.provide(pagerStep(root));
+  for (const file of pagerFiles) await links.point(file, join(dir, file));
 }
 
 async function templates(): Promise<void> {
@@ -51,7 +57,8 @@ async function branch(work: Promise<void>): Promise<boolean> {
 }
 
 const began = performance.now();
-// The agent keeps one core busy, dpkg the other.
-const branches = await Promise.all([branch(boot()), branch(templates())]);
+// Cargo keeps one core busy, dpkg the other.
+const programs = async (): Promise<boolean[]> => [await branch(boot()), await branch(pager())];
+const branches = (await Promise.all([programs(), branch(templates())])).flat();
 if (branches.every(Boolean)) print(`ready in ${((performance.now() - began) / 1000).toFixed(1)} s`);
 else process.exitCode = 1;

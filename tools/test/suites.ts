@@ -12,12 +12,8 @@ export async function suites(): Promise<Suite[]> {
   const list: Suite[] = [
     { title: 'check', command: ['node', 'tools/test/check.ts'], count: async (output) => countChecks(output) },
     vitest('unit and service tests', 'vitest.config.ts', 'unit'),
-    {
-      title: 'guest agent',
-      command: ['cargo', 'test', '--locked', '--color=never'],
-      cwd: 'services/guest-agent',
-      count: async (output) => countCargo(output),
-    },
+    cargo('guest agent', 'services/guest-agent'),
+    cargo('pager', 'services/pager'),
   ];
   const e2e = await Array.fromAsync(glob('tools/e2e/**/*.test.ts', { exclude: ['**/node_modules/**'] }));
   if (e2e.length > 0 && existsSync('tools/e2e/vitest.config.ts')) {
@@ -29,6 +25,15 @@ export async function suites(): Promise<Suite[]> {
     list.push(vitest('end to end', 'tools/e2e/vitest.config.ts', 'e2e'));
   }
   return list;
+}
+
+function cargo(title: string, cwd: string): Suite {
+  return {
+    title,
+    command: ['cargo', 'test', '--locked', '--color=never'],
+    cwd,
+    count: async (output) => countCargo(output),
+  };
 }
 
 function vitest(title: string, config: string, name: string): Suite {
