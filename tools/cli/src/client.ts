@@ -8,6 +8,7 @@ import { LogService } from '@wrenn/proto/wrenn/v1/log';
 import { PortService } from '@wrenn/proto/wrenn/v1/port';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { type Sandbox, SandboxService, SandboxState } from '@wrenn/proto/wrenn/v1/sandbox';
+import { SnapshotService } from '@wrenn/proto/wrenn/v1/snapshot';
 
 import { gatewayPeer } from './exit-codes.ts';
 import { gatewayBulkOffset } from './mesh/options.ts';
@@ -16,6 +17,7 @@ import { gatewayBulkOffset } from './mesh/options.ts';
 export class MeshClient implements Disposable {
   readonly gateway: string;
   readonly sandboxes: RpcClient<(typeof SandboxService)['method']>;
+  readonly snapshots: RpcClient<(typeof SnapshotService)['method']>;
   readonly processes: RpcClient<(typeof ProcessService)['method']>;
   readonly logs: RpcClient<(typeof LogService)['method']>;
   readonly hosts: RpcClient<(typeof HostService)['method']>;
@@ -34,6 +36,7 @@ export class MeshClient implements Disposable {
     this.ports = this.#lanes.client('interactive', PortService);
     this.bytes = this.#bulkLanes.client('bulk', FilesystemService);
     this.sandboxes = this.#lanes.client('control', SandboxService);
+    this.snapshots = this.#lanes.client('control', SnapshotService);
     this.hosts = this.#lanes.client('control', HostService);
     this.processes = this.#lanes.client('interactive', ProcessService);
     this.logs = this.#lanes.client('bulk', LogService);

@@ -11,13 +11,17 @@ import { doctorCommand } from './commands/doctor.ts';
 import { downCommand } from './commands/down.ts';
 import { execCommand } from './commands/exec.ts';
 import { filesCommand } from './commands/files.ts';
+import { forkCommand } from './commands/fork.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { logsCommand } from './commands/logs.ts';
 import { lsCommand } from './commands/ls.ts';
+import { pauseCommand } from './commands/pause.ts';
 import { portsCommand } from './commands/ports.ts';
 import { quotaCommand } from './commands/quota.ts';
+import { resumeCommand } from './commands/resume.ts';
 import { rmCommand } from './commands/rm.ts';
 import { runCommand } from './commands/run.ts';
+import { snapshotCommand } from './commands/snapshot.ts';
 import { upCommand } from './commands/up.ts';
 import { urlCommand } from './commands/url.ts';
 import { type CliConfig, readCliConfig } from './config.ts';
@@ -26,6 +30,7 @@ import { describeError, exitCodeOf, exitCodes } from './exit-codes.ts';
 const commands = [
   ...[upCommand, downCommand, doctorCommand, demoCommand],
   ...[createCommand, runCommand, lsCommand, inspectCommand, execCommand, rmCommand, logsCommand, quotaCommand],
+  ...[pauseCommand, resumeCommand, forkCommand, snapshotCommand],
   ...[cpCommand, filesCommand, urlCommand, portsCommand],
 ];
 

@@ -12,7 +12,7 @@ import type { Host } from './host.ts';
 import type { LiveSnapshot } from './live-snapshot.ts';
 import { destroyedMeanwhile, requireFound, requireRunning, stateConflict } from './lookup.ts';
 import type { OnceTerms } from './once.ts';
-import type { Operation, Operations } from './operations.ts';
+import type { Operations } from './operations.ts';
 import type { Bell, HostVms, SandboxStore, StageTiming } from './ports.ts';
 import type { Sandbox } from './sandbox.ts';
 import { isLive } from './sandbox-state.ts';

@@ -1,4 +1,5 @@
 import { WrennError } from '@wrenn/kit/errors';
+import { TimeoutAction } from '@wrenn/proto/wrenn/v1/sandbox';
 import { expect, test } from 'vitest';
 
 import { UsageError } from '../exit-codes.ts';
@@ -27,6 +28,14 @@ test('passes on the id, the project and how long to wait', () => {
     ttl: { seconds: 600n },
   });
   expect(() => requestOf('debian', { queue: 'soon' })).toThrow(UsageError);
+});
+
+test('passes on what happens when its time is up, and whether a call resumes it', () => {
+  expect(requestOf('debian', { onTimeout: 'pause', autoResume: true })).toMatchObject({
+    onTimeout: TimeoutAction.PAUSE,
+    autoResume: true,
+  });
+  expect(requestOf('debian', { onTimeout: 'destroy' })).toMatchObject({ onTimeout: TimeoutAction.DESTROY });
 });
 
 test('says that waiting is possible where there is no room', () => {

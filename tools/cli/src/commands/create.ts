@@ -1,10 +1,16 @@
 import { toJson } from '@bufbuild/protobuf';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 
 import { inMs } from '@wrenn/kit/deadlines';
 import { durationOfMs, msOfDuration } from '@wrenn/kit/duration';
 import { WrennError, hasReason } from '@wrenn/kit/errors';
-import { type SandboxServiceCreateResponse, SandboxSchema, StageTimingSchema } from '@wrenn/proto/wrenn/v1/sandbox';
+import {
+  type SandboxServiceCreateResponse,
+  type StageTiming,
+  SandboxSchema,
+  StageTimingSchema,
+  TimeoutAction,
+} from '@wrenn/proto/wrenn/v1/sandbox';
 
 import type { MeshClient } from '../client.ts';
 import { printable } from '../output/printable.ts';
@@ -28,12 +34,18 @@ export interface SizeFlags {
   readonly requestId?: string;
   readonly queue?: string;
   readonly project?: string;
+  readonly onTimeout?: string;
+  readonly autoResume?: true;
 }
 
 type CreateFlags = SizeFlags & GatewayOption & { readonly json?: true };
 
 export const defaultTemplate = 'debian';
 const createLimitMs = 150_000;
+const timeoutActions: Record<string, TimeoutAction> = {
+  destroy: TimeoutAction.DESTROY,
+  pause: TimeoutAction.PAUSE,
+};
 
 export function addSizeFlags(command: Command): Command {
   return command
@@ -51,7 +63,9 @@ export function addSizeFlags(command: Command): Command {
 export function createCommand(context: CommandContext): Command {
   const command = addSizeFlags(new Command('create'))
     .description('create a sandbox and print its id')
-    .argument('[template]', 'what to make it from', defaultTemplate)
+    .argument('[template]', 'what to make it from: a template, or a snapshot to go on from', defaultTemplate)
+    .addOption(new Option('--on-timeout <action>', 'what happens when its time is up').choices(['destroy', 'pause']))
+    .option('--auto-resume', 'resume it, when it is paused, for the next call that needs it')
     .addOption(gatewayOption())
     .option('--json', 'print the sandbox and its timings as JSON')
     .action(async (template: string, flags: CreateFlags) => {
@@ -71,6 +85,7 @@ export function createCommand(context: CommandContext): Command {
     'wrenn create',
     'wrenn create minimal --ttl 10m --meta owner=ada',
     'id=$(wrenn create debian --cpu 2 --memory 1G 2>/dev/null)',
+    'wrenn create --ttl 15m --on-timeout pause --auto-resume',
     'wrenn create --request-id nightly-42 --queue 5m --project team-a',
   );
 }
@@ -98,6 +113,8 @@ export function requestOf(template: string, flags: SizeFlags) {
     metadata: parsePairs(flags.meta ?? [], '--meta'),
     requestId: flags.requestId ?? '',
     project: flags.project ?? '',
+    ...(flags.onTimeout !== undefined && { onTimeout: timeoutActions[flags.onTimeout] ?? TimeoutAction.UNSPECIFIED }),
+    ...(flags.autoResume && { autoResume: true }),
     ...(flags.ttl !== undefined && { ttl: durationOfMs(parseMs(flags.ttl)) }),
     ...(flags.queue !== undefined && { queueTimeout: durationOfMs(parseMs(flags.queue)) }),
   };
@@ -111,9 +128,9 @@ export function describeCreateProblem(error: unknown, flags: SizeFlags): unknown
   return new WrennError(error.reason, message, { meta: error.meta, cause: error });
 }
 
-export function describeTimings(timings: SandboxServiceCreateResponse['timings']): string {
+export function describeTimings(timings: readonly StageTiming[], what = 'created'): string {
   const stages = timings.map(
     ({ stage, duration }) => `${printable(stage)} ${formatMs(duration ? msOfDuration(duration) : 0)}`,
   );
-  return `created: ${stages.join(', ')}`;
+  return `${what}: ${stages.join(', ')}`;
 }

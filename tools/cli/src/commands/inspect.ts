@@ -4,7 +4,7 @@ import { Command } from 'commander';
 
 import { inMs } from '@wrenn/kit/deadlines';
 import { msOfDuration } from '@wrenn/kit/duration';
-import { type Sandbox, SandboxSchema } from '@wrenn/proto/wrenn/v1/sandbox';
+import { type Sandbox, SandboxSchema, SandboxState, TimeoutAction } from '@wrenn/proto/wrenn/v1/sandbox';
 
 import { printable } from '../output/printable.ts';
 import { formatAge, formatBytes } from '../output/units.ts';
@@ -27,6 +27,7 @@ export function inspectCommand(context: CommandContext): Command {
 }
 
 function describe(sandbox: Sandbox): string {
+  const isPaused = sandbox.state === SandboxState.PAUSED;
   const rows: [string, string][] = [
     ['id', sandbox.id],
     ['template', printable(sandbox.template)],
@@ -37,8 +38,12 @@ function describe(sandbox: Sandbox): string {
     ['memory', formatBytes(sandbox.memoryBytes)],
     ['disk', formatBytes(sandbox.diskBytes)],
     ['created', sandbox.createdAt ? timestampDate(sandbox.createdAt).toISOString() : ''],
-    ['expires', sandbox.expiresAt ? timestampDate(sandbox.expiresAt).toISOString() : ''],
+    ['expires', sandbox.expiresAt && !isPaused ? timestampDate(sandbox.expiresAt).toISOString() : ''],
     ['ttl', sandbox.ttl ? formatAge(msOfDuration(sandbox.ttl)) : ''],
+    ['then', sandbox.onTimeout === TimeoutAction.PAUSE ? 'it is paused' : 'it is destroyed'],
+    ['resumed', sandbox.autoResume ? 'by the next call that needs it' : ''],
+    ['snapshot', sandbox.snapshotId],
+    ['durable', durabilityOf(sandbox)],
     ['metadata', labelsOf(sandbox.metadata)],
     ['version', String(sandbox.version)],
   ];
@@ -46,4 +51,9 @@ function describe(sandbox: Sandbox): string {
     .filter(([, value]) => value !== '')
     .map(([name, value]) => `${name.padEnd(10)}${value}`)
     .join('\n');
+}
+
+function durabilityOf({ state, isDurable }: Sandbox): string {
+  if (state !== SandboxState.PAUSED) return '';
+  return isDurable ? 'yes' : 'not yet: a power cut could lose it';
 }

@@ -36,7 +36,8 @@ export function sandboxTable(sandboxes: readonly Sandbox[], nowMs: number): stri
     printable(sandbox.template),
     stateName(sandbox),
     ageOf(sandbox.createdAt, (at) => nowMs - at),
-    isOver(sandbox) ? '-' : ageOf(sandbox.expiresAt, (at) => at - nowMs),
+    // A paused one waits for as long as it takes.
+    isOver(sandbox) || isPaused(sandbox) ? '-' : ageOf(sandbox.expiresAt, (at) => at - nowMs),
     String(sandbox.vcpuCount),
     formatBytes(sandbox.memoryBytes),
     labelsOf(sandbox.metadata),
@@ -53,6 +54,10 @@ export function labelsOf(metadata: Readonly<Record<string, string>>): string {
   return Object.entries(metadata)
     .map(([key, value]) => `${printable(key)}=${printable(value)}`)
     .join(' ');
+}
+
+function isPaused({ state }: Sandbox): boolean {
+  return state === SandboxState.PAUSED;
 }
 
 function isOver({ state }: Sandbox): boolean {
