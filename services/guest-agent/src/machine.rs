@@ -122,6 +122,23 @@ pub fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
+/// A guest that has a machine id gets one of its own, so that no two clones share it.
+pub fn renew_machine_id() {
+    const PATH: &str = "/etc/machine-id";
+    if !std::path::Path::new(PATH).exists() {
+        return;
+    }
+    let mut id = [0u8; 16];
+    // SAFETY: getrandom writes at most as many bytes as the buffer has.
+    let filled = unsafe { libc::getrandom(id.as_mut_ptr().cast(), id.len(), 0) };
+    let text: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    if filled != id.len() as isize {
+        say(format_args!("no randomness for {PATH}"));
+    } else if let Err(e) = std::fs::write(PATH, text + "\n") {
+        say(format_args!("{PATH}: {e}"));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

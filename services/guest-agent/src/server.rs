@@ -4,6 +4,7 @@ use crate::connections::{ConnectionId, tune};
 use crate::console::say;
 use crate::memory;
 use crate::plain;
+use crate::process::freezer::Freezer;
 use crate::process::table::Processes;
 use crate::services::{Agent, routes};
 use crate::settings::Settings;
@@ -96,7 +97,8 @@ async fn answer(
 pub fn run_in_guest() -> Result<(), String> {
     memory::outlive_the_others();
     let settings = Settings::new(true, Some(PathBuf::from(RUN_DIR)));
-    run(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)), Some(GUEST.into()), settings)
+    let processes = Processes::new(Freezer::in_guest());
+    run(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)), Some(GUEST.into()), settings, processes)
 }
 
 /// For tests on a host: leaves the machine as it is. Says where it listens, since port 0 means any.
@@ -104,13 +106,18 @@ pub fn run_in_guest() -> Result<(), String> {
 pub fn run_on_host(address: SocketAddr, guest: Option<IpAddr>) -> Result<(), String> {
     // Orphans come to the agent here as they come to PID 1 in a guest.
     nix::sys::prctl::set_child_subreaper(true).map_err(|e| format!("become a reaper: {e}"))?;
-    run(address, guest, Settings::new(false, None))
+    run(address, guest, Settings::new(false, None), Processes::new(Freezer::absent()))
 }
 
-fn run(address: SocketAddr, guest: Option<IpAddr>, settings: Settings) -> Result<(), String> {
+fn run(
+    address: SocketAddr,
+    guest: Option<IpAddr>,
+    settings: Settings,
+    processes: Processes,
+) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime.block_on(async {
-        let processes = Arc::new(Processes::default());
+        let processes = Arc::new(processes);
         reap_in_background(processes.clone()).map_err(|e| format!("watch for ended processes: {e}"))?;
         let (connections, watchers, ports, transfers) = Default::default();
         let agent = Arc::new(Agent { settings, processes, connections, watchers, ports, transfers });

@@ -64,6 +64,19 @@ export class Guest {
     await this.#mesh.client.sandboxes.destroy({ sandboxId: this.id }, inMs(60_000));
   }
 
+  async pause(waitDurable = false): Promise<void> {
+    await this.#mesh.client.sandboxes.pause({ sandboxId: this.id, waitDurable }, inMs(120_000));
+  }
+
+  async resume(): Promise<void> {
+    await this.#mesh.client.sandboxes.resume({ sandboxId: this.id }, inMs(60_000));
+  }
+
+  async fork(count: number): Promise<Guest[]> {
+    const { sandboxes } = await this.#mesh.client.sandboxes.fork({ sandboxId: this.id, count }, inMs(120_000));
+    return sandboxes.map(({ id }) => new Guest(this.#mesh, id));
+  }
+
   // Where this machine reaches the guest.
   async address(): Promise<string> {
     const lanes = new Lanes(this.#mesh.mesh.addresses.scheduler, 'scheduler');

@@ -56,7 +56,7 @@ impl Processes {
         };
         let fanout = Arc::new(Fanout::default());
         let subscription = fanout.subscribe(None).map_err(|_| Fault::internal("subscribe", "the log is gone"))?;
-        let spawned = launch.command.spawn(stdio, &self.children)?;
+        let spawned = launch.command.spawn(stdio, &self.children, self.freezer.entrance())?;
         let (pid, exited) = (spawned.pid, spawned.exited.clone());
         launch.command.check(spawned).await?;
         let running =

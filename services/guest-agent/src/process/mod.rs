@@ -2,6 +2,7 @@
 
 pub mod children;
 pub mod fanout;
+pub mod freezer;
 pub mod input;
 pub mod launch;
 pub mod log;

@@ -8,7 +8,7 @@ use crate::users::User;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::ptr;
@@ -65,21 +65,26 @@ pub struct Spawned {
 }
 
 impl Command {
-    /// Forks. The descriptors of `stdio` are closed here once the child has them.
-    pub fn spawn(&self, stdio: Stdio, children: &Children) -> Outcome<Spawned> {
+    /// Forks. The descriptors of `stdio` are closed here once the child has them. `group` is the entrance of a
+    /// control group for it.
+    pub fn spawn(&self, stdio: Stdio, children: &Children, group: Option<BorrowedFd<'_>>) -> Outcome<Spawned> {
         let prepared = self.prepare()?;
         let argv = pointers(&prepared.argv);
         let envp = pointers(&prepared.envp);
         let (result, report) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(no_process)?;
         let result = pipe::Receiver::from_owned_fd(result).map_err(|e| Fault::internal("watch a pipe", e))?;
         let fds = [stdio.fds[0].as_raw_fd(), stdio.fds[1].as_raw_fd(), stdio.fds[2].as_raw_fd()];
+        let group = group.map(|fd| fd.as_raw_fd());
         let (pid, exited) = children
             .fork(|| {
                 // SAFETY: the child calls only `run`, which is free of allocation and locks, and never returns.
                 let forked = unsafe { libc::fork() };
                 match Errno::result(forked)? {
                     // SAFETY: this is the forked child; the vectors were made before and end in null.
-                    0 => unsafe { prepared.run(&argv, &envp, fds, stdio.is_terminal, report.as_raw_fd()) },
+                    0 => unsafe { {
+                        enter(group);
+                        prepared.run(&argv, &envp, fds, stdio.is_terminal, report.as_raw_fd())
+                    } },
                     pid => Ok(Pid::from_raw(pid)),
                 }
             })
@@ -185,6 +190,17 @@ unsafe fn no_longer_protected() {
             files.rlim_cur = files.rlim_max.min(OPEN_FILES);
             libc::setrlimit(libc::RLIMIT_NOFILE, &files);
         }
+    }
+}
+
+/// Moves the child into a control group. One that cannot be moved still runs.
+///
+/// # Safety
+/// Only in a forked child, before it gives up root.
+unsafe fn enter(group: Option<RawFd>) {
+    if let Some(fd) = group {
+        // SAFETY: a plain system call on a constant.
+        unsafe { libc::write(fd, c"0".as_ptr().cast(), 1) };
     }
 }
 

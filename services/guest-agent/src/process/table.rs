@@ -2,6 +2,7 @@
 
 use super::children::{Children, Exit, ExitWatch};
 use super::fanout::Fanout;
+use super::freezer::Freezer;
 use super::input::Input;
 use super::pty::{Pty, Size};
 use crate::fault::{Fault, Outcome, Reason};
@@ -84,9 +85,9 @@ impl Running {
 }
 
 /// All processes, and all children that are not reaped yet.
-#[derive(Default)]
 pub struct Processes {
     pub children: Children,
+    pub freezer: Arc<Freezer>,
     table: Mutex<Table>,
 }
 
@@ -108,6 +109,10 @@ impl Table {
 }
 
 impl Processes {
+    pub fn new(freezer: Freezer) -> Self {
+        Self { children: Children::default(), freezer: Arc::new(freezer), table: Mutex::default() }
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -8,7 +8,7 @@ use crate::machine;
 use crate::ports::AllServed;
 use crate::proto::wrenn::agent::v1::__buffa::oneof::watch_ports_response::Change;
 use crate::proto::wrenn::agent::v1::{
-    AgentService, InitRequest, InitResponse, Port, WatchPortsRequest, WatchPortsResponse,
+    AgentService, InitRequest, InitResponse, Port, QuiesceRequest, QuiesceResponse, WatchPortsRequest, WatchPortsResponse,
 };
 use crate::settings::Identity;
 use crate::users::Accounts;
@@ -161,23 +161,39 @@ fn changes(before: &AllServed, now: &AllServed) -> Vec<WatchPortsResponse> {
 
 impl AgentService for AgentServiceHandler {
     async fn init(&self, ctx: RequestContext, request: ServiceRequest<'_, InitRequest>) -> ServiceResult<InitResponse> {
-        let Agent { settings, connections, .. } = &*self.0;
+        let Agent { settings, connections, processes, .. } = &*self.0;
         let orders = Orders::checked(request.to_owned_message())?;
         let was_frozen = orders.time.is_some_and(|time| time > machine::now() + FROZEN);
         settings.write_ids(&orders.identity)?;
         if settings.owns_machine {
             orders.apply_to_machine()?;
+            if orders.identity.sandbox_id != settings.identity().sandbox_id {
+                machine::renew_machine_id();
+            }
         }
         settings.update(|identity| *identity = orders.identity);
         settings.set_url_secret(orders.url_secret);
         if was_frozen && let Some(caller) = ctx.extensions().get::<ConnectionId>() {
             connections.drop_all_but(*caller);
         }
+        processes.freezer.release();
         Response::ok(InitResponse {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             boot_id: machine::boot_id(),
             ..Default::default()
         })
+    }
+
+    async fn quiesce(
+        &self,
+        ctx: RequestContext,
+        _: ServiceRequest<'_, QuiesceRequest>,
+    ) -> ServiceResult<QuiesceResponse> {
+        self.0.processes.freezer.hold().await?;
+        if let Some(caller) = ctx.extensions().get::<ConnectionId>() {
+            self.0.connections.drop_all_but(*caller);
+        }
+        Response::ok(QuiesceResponse::default())
     }
 
     async fn watch_ports(

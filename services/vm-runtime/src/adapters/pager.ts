@@ -2,7 +2,7 @@
 // services/pager/README.md is the contract. The pager outlives this service as QEMU does, so it writes what it
 // has to say into a file.
 import { spawn } from 'node:child_process';
-import { type FileHandle, open, readFile, rm } from 'node:fs/promises';
+import { type FileHandle, readFile, rm, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { z } from 'zod';
@@ -82,7 +82,9 @@ export class Pager {
   // Writes what a stopped VM changed in its mapped memory.
   async dump({ pid }: ProcessIdentity, paths: VmPaths): Promise<void> {
     const address = (await readFile(paths.ramAddress, 'utf8')).trim();
-    await runProgram(this.#program, ['dump', '--pid', String(pid), '--address', address, '--out', paths.ram]);
+    const { size } = await stat(paths.ramBase);
+    const where = ['--pid', String(pid), '--address', address, '--bytes', String(size)];
+    await runProgram(this.#program, ['dump', ...where, '--out', paths.ram]);
   }
 
   // Resolves when it is gone, or when nobody cares any more.

@@ -33,7 +33,7 @@ export async function spawnQemu({ platform, shim, launch, paths, enterCgroup }: 
     };
     const ram = launch.restore?.memorySource === 'map' ? paths.ramBase : paths.ram;
     let start: MachineStart = { kind: 'boot' };
-    let env = {};
+    let env: Readonly<Record<string, string>> = {};
     if (launch.restore) {
       start = { kind: 'restore', vmstateFd: await pass(launch.restore.snapshot.vmstatePath) };
       env = { LD_PRELOAD: shim, WRENN_SHIM_RAM: ram, ...(await memoryEnv(launch.restore, paths, pass)) };
@@ -42,11 +42,13 @@ export async function spawnQemu({ platform, shim, launch, paths, enterCgroup }: 
     const [program, ...rest] = [
       ...['ip', 'netns', 'exec', launch.slot.namespace],
       ...unprivileged(launch.slot.vmmUid),
+      // For QEMU alone: the shim takes its settings out of the environment of the first program that loads it.
+      ...['env', ...Object.entries(env).map(([name, value]) => `${name}=${value}`)],
       ...[qemuProgram, ...args],
     ] as [string, ...string[]];
     const stdio = ['ignore' as const, log.fd, log.fd, ...passed.map(({ fd }) => fd)];
     // Each program of the chain executes the next in place: the child's pid is QEMU's.
-    const child = spawn(program, rest, { detached: true, cwd: '/', stdio, env });
+    const child = spawn(program, rest, { detached: true, cwd: '/', stdio, env: {} });
     await new Promise<void>((resolve, reject) => child.once('spawn', resolve).once('error', reject));
     enterCgroup(child.pid!);
     child.unref();
