@@ -5,14 +5,16 @@ use std::error::Error;
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use std::{env, slice, thread};
 use wrenn_pager::descriptors::take;
 use wrenn_pager::format::BLOCK;
+use wrenn_pager::handshake;
 use wrenn_pager::regions::Region;
-use wrenn_pager::serve::send_handshake;
+use wrenn_pager::serve::{send, send_handshake};
 use wrenn_pager::uffd::{EVENT_REMOVE_FEATURE, Uffd};
 
 type Done<T> = Result<T, Box<dyn Error>>;
@@ -70,6 +72,34 @@ fn as_firecracker(socket: &str, bytes: &str, device: &str) -> Done<Memory> {
     send_handshake(Path::new(socket), &regions, &uffd)?;
     std::mem::forget(uffd);
     Ok(Memory(mappings))
+}
+
+/// Says what it is told, with so many descriptors beside it, and then nothing more.
+fn say(socket: &str, device: &str, count: &str, said: &str) -> Done<Memory> {
+    let device = take(device)?;
+    let uffd = Uffd::from_device(device.as_fd(), 0);
+    // A descriptor that is none of userfaultfd's is passed as it is.
+    let fd = uffd.as_ref().map_or(device.as_fd(), AsFd::as_fd);
+    let stream = UnixStream::connect(socket)?;
+    send(&stream, said.as_bytes(), &vec![fd; count.parse()?])?;
+    std::mem::forget(stream);
+    Ok(Memory(Vec::new()))
+}
+
+/// The handshake byte by byte.
+fn in_pieces(socket: &str, bytes: &str, device: &str) -> Done<Memory> {
+    let uffd = Uffd::from_device(take(device)?.as_fd(), 0)?;
+    let size: usize = bytes.parse()?;
+    let address = map(size, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?;
+    uffd.register_missing(address as u64, size as u64)?;
+    let stream = UnixStream::connect(socket)?;
+    let region = Region { address: address as u64, bytes: size as u64, offset: 0 };
+    for (index, byte) in handshake::write(&[region]).iter().enumerate() {
+        let passed = [uffd.as_fd()];
+        send(&stream, &[*byte], if index == 0 { &passed } else { &[] })?;
+    }
+    std::mem::forget(uffd);
+    Ok(Memory(vec![(address, size)]))
 }
 
 fn sum(memory: &Memory, first: usize, count: usize) -> u32 {
@@ -151,6 +181,12 @@ fn answer(memory: &Arc<Memory>, words: &[&str]) -> Done<String> {
             unsafe { libc::madvise(memory.block(first).cast(), count * BLOCK, libc::MADV_DONTNEED) };
             "done".to_owned()
         }
+        ["huge"] => {
+            let bytes = memory.blocks() * BLOCK;
+            // SAFETY: advice on a mapping that stays.
+            unsafe { libc::madvise(memory.block(0).cast(), bytes, libc::MADV_HUGEPAGE) };
+            "done".to_owned()
+        }
         ["environment"] => {
             let ours = |name: &str| name == "LD_PRELOAD" || name.starts_with("WRENN_SHIM");
             env::vars().map(|(name, _)| name).filter(|name| ours(name)).collect::<Vec<_>>().join(" ")
@@ -166,6 +202,8 @@ fn main() -> Done<()> {
         ["shared", path, bytes] => of_file(path, bytes, libc::MAP_SHARED)?,
         ["private", path, bytes] => of_file(path, bytes, libc::MAP_PRIVATE)?,
         ["firecracker", socket, bytes, device] => as_firecracker(socket, bytes, device)?,
+        ["say", socket, device, count, said] => say(socket, device, count, said)?,
+        ["pieces", socket, bytes, device] => in_pieces(socket, bytes, device)?,
         other => return Err(format!("{other:?} is not known").into()),
     };
     let memory = Arc::new(memory);

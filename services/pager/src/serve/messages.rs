@@ -105,23 +105,33 @@ const fn control_words(descriptors: usize) -> usize {
 
 /// The VMM's side.
 pub fn send_handshake(socket: &Path, regions: &[Region], uffd: &Uffd) -> io::Result<()> {
-    let stream = UnixStream::connect(socket)?;
-    let mut said = handshake::write(regions);
-    let mut control = [0u64; control_words(1)];
-    let mut from = libc::iovec { iov_base: said.as_mut_ptr().cast(), iov_len: said.len() };
+    send(&UnixStream::connect(socket)?, &handshake::write(regions), &[uffd.as_fd()])
+}
+
+/// A message with descriptors beside it.
+pub fn send(stream: &UnixStream, said: &[u8], passed: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut control = [0u64; control_words(MOST_DESCRIPTORS)];
+    let mut from = libc::iovec { iov_base: said.as_ptr().cast_mut().cast(), iov_len: said.len() };
+    let count = passed.len().min(MOST_DESCRIPTORS);
+    let size = (count * size_of::<RawFd>()) as libc::c_uint;
     // SAFETY: zero is a valid msghdr; its pointers are set to buffers that outlive the call, with their sizes; the
-    // control buffer has room for the one descriptor that is written into it.
+    // control buffer has room for as many descriptors as are written into it. The kernel only reads.
     let sent = unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &raw mut from;
         message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = size_of_val(&control);
-        let header = libc::CMSG_FIRSTHDR(&raw const message);
-        (*header).cmsg_level = libc::SOL_SOCKET;
-        (*header).cmsg_type = libc::SCM_RIGHTS;
-        (*header).cmsg_len = libc::CMSG_LEN(size_of::<RawFd>() as libc::c_uint) as usize;
-        ptr::write_unaligned(libc::CMSG_DATA(header).cast::<RawFd>(), uffd.as_fd().as_raw_fd());
+        if count > 0 {
+            message.msg_control = control.as_mut_ptr().cast();
+            message.msg_controllen = libc::CMSG_SPACE(size) as usize;
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(size) as usize;
+            let into = libc::CMSG_DATA(header).cast::<RawFd>();
+            for (index, fd) in passed[..count].iter().enumerate() {
+                ptr::write_unaligned(into.add(index), fd.as_raw_fd());
+            }
+        }
         libc::sendmsg(stream.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL)
     };
     match usize::try_from(sent) {

@@ -13,7 +13,7 @@ pub mod say;
 mod turn;
 
 pub use fatal::{FATAL_EXIT, Fatal};
-pub use messages::send_handshake;
+pub use messages::{send, send_handshake};
 
 use crate::chain::Chain;
 use crate::format::working_set;

@@ -49,10 +49,25 @@ impl Guest {
 
     /// Private memory in two regions, and it tells which pages it gives back.
     pub fn as_firecracker(snapshot: &Snapshot, socket: &Path) -> Guest {
+        let bytes = snapshot.bytes().to_string();
+        Guest::with(userfaultfd(), |device| ["firecracker", text(socket), &bytes, device].map(str::to_owned).to_vec())
+    }
+
+    /// Sends its handshake byte by byte.
+    pub fn in_pieces(snapshot: &Snapshot, socket: &Path) -> Guest {
+        let bytes = snapshot.bytes().to_string();
+        Guest::with(userfaultfd(), |device| ["pieces", text(socket), &bytes, device].map(str::to_owned).to_vec())
+    }
+
+    /// Says that, with so many descriptors: userfaultfds, if it is given the device.
+    pub fn saying(socket: &Path, said: &str, count: usize, of: File) -> Guest {
+        Guest::with(of, |fd| ["say", text(socket), fd, &count.to_string(), said].map(str::to_owned).to_vec())
+    }
+
+    fn with(file: File, args: impl FnOnce(&str) -> Vec<String>) -> Guest {
         let mut command = Command::new(built("examples/guest"));
         let mut passed = Passed::default();
-        command.arg("firecracker").arg(socket).arg(snapshot.bytes().to_string());
-        command.arg(passed.pass(userfaultfd()));
+        command.args(args(&passed.pass(file)));
         passed.give(&mut command);
         Guest { process: Process::spawn(&mut command) }
     }
@@ -73,4 +88,8 @@ impl Guest {
     pub fn waits(&self) -> bool {
         self.process.is_silent(Duration::from_millis(300))
     }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
 }

@@ -23,6 +23,8 @@ pub struct Options {
     pub is_eager: bool,
     /// Its stdout takes nothing.
     pub is_mute: bool,
+    /// Runs as this user.
+    pub uid: Option<u32>,
 }
 
 impl Pager {
@@ -52,6 +54,9 @@ impl Pager {
             command.arg("--eager");
         }
         passed.give(&mut command);
+        if let Some(uid) = options.uid {
+            command.uid(uid).gid(uid);
+        }
         if options.is_mute {
             let full = File::options().write(true).open("/dev/full").unwrap();
             // SAFETY: dup2 takes two numbers, and is allowed between fork and exec.

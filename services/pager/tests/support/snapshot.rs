@@ -66,6 +66,20 @@ impl Snapshot {
         Snapshot::of(memory, &places, vec![build])
     }
 
+    /// Nothing but zero blocks.
+    pub fn zeros(blocks: usize) -> Snapshot {
+        let build = Build { id: snapshot_id("g0"), stored: Vec::new() };
+        Snapshot::of(vec![0; blocks * BLOCK], &vec![None; blocks], vec![build])
+    }
+
+    /// So many runs of one block.
+    pub fn in_runs(runs: usize) -> Snapshot {
+        let build = Build { id: snapshot_id("g0"), stored: vec![1; BLOCK] };
+        let places: Vec<_> = (0..runs).map(|block| (block % 2 == 0).then_some((0, 0))).collect();
+        let memory = (0..runs).flat_map(|block| vec![(block % 2 == 0).into(); BLOCK]).collect();
+        Snapshot::of(memory, &places, vec![build])
+    }
+
     fn of(memory: Vec<u8>, places: &[Option<(usize, u64)>], builds: Vec<Build>) -> Snapshot {
         let place = Place::new();
         let newest = builds.len() - 1;
