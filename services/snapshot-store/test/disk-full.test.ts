@@ -5,18 +5,8 @@ import { inMs } from '@wrenn/kit/deadlines';
 import { runProgram } from '@wrenn/kit/run-program';
 import { expect, test } from 'vitest';
 
+import { fill, smallDisk } from './small-disk.ts';
 import { startStore, storeEntries, workDir, writeSource } from './store-fixture.ts';
-
-// A file system of its own, so small that it fills; unmounted whatever happens.
-async function smallDisk(path: string, options: string): Promise<AsyncDisposable> {
-  await runProgram('mount', ['-t', 'tmpfs', '-o', options, 'wrenn-test', path]);
-  return { [Symbol.asyncDispose]: async () => void (await runProgram('umount', [path])) };
-}
-
-async function fill(path: string, leaveKiB: number): Promise<void> {
-  const free = Number((await runProgram('df', ['--output=avail', '-k', path])).split('\n')[1]);
-  await runProgram('fallocate', ['-l', `${free - leaveKiB}KiB`, join(path, 'filler')]);
-}
 
 test('an import that fills the disk fails with DISK_FULL, leaves nothing and does not harm later ones', async () => {
   await using dir = await workDir();

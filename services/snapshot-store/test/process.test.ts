@@ -1,51 +1,16 @@
 // The real process: what it leaves when it is killed, and how it ends.
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { inMs } from '@wrenn/kit/deadlines';
 import { newSandboxId } from '@wrenn/kit/ids';
-import { Lanes } from '@wrenn/kit/lanes';
 import { runProgram } from '@wrenn/kit/run-program';
 import { eventually } from '@wrenn/kit/testkit/eventually';
-import { SnapshotStoreService } from '@wrenn/proto/wrenn/snapshotstore/v1/snapshotstore';
 import { expect, test } from 'vitest';
 
-import { type WorkDir, storeEntries, workDir, writeSource } from './store-fixture.ts';
-
-const main = join(import.meta.dirname, '../src/main.ts');
-
-interface StoreProcess extends AsyncDisposable {
-  readonly child: ChildProcess;
-  readonly client: ReturnType<typeof clientOf>;
-}
-
-const clientOf = (lanes: Lanes) => lanes.client('control', SnapshotStoreService);
-
-async function spawnStore(dir: WorkDir, socket: string): Promise<StoreProcess> {
-  const env = {
-    PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
-    WRENN_DATA_DIR: dir.data,
-    WRENN_RAM_DIR: join(dir.ram, 'store'),
-    WRENN_LISTEN: `unix:${socket}`,
-  };
-  const child = spawn(process.execPath, [main], { env, stdio: ['ignore', 'ignore', 'inherit'] });
-  const lanes = new Lanes(`unix:${socket}`, 'snapshot-store');
-  const client = clientOf(lanes);
-  await eventually('the store serves', async () => client.listDisks({}, inMs(1000)));
-  return {
-    child,
-    client,
-    async [Symbol.asyncDispose]() {
-      lanes.close();
-      if (child.exitCode === null && child.signalCode === null) {
-        child.kill('SIGKILL');
-        await once(child, 'exit');
-      }
-    },
-  };
-}
+import { storeEntries, workDir, writeSource } from './store-fixture.ts';
+import { spawnStore } from './store-process.ts';
 
 test('a kill -9 half-way through an import leaves only what the next start sweeps', async () => {
   await using dir = await workDir();

@@ -9,7 +9,7 @@ import type { OpenSnapshotResponse, Snapshot } from '@wrenn/proto/wrenn/snapshot
 
 import { decodeHeader } from '../src/domain/header-format.ts';
 import { blockBytes, runsWithin, zeroBuild } from '../src/domain/memory-map.ts';
-import { type StoreFixture, type WorkDir, given, writeSource } from './store-fixture.ts';
+import { type StoreClient, type WorkDir, given, writeSource } from './store-fixture.ts';
 
 export const memoryBlocks = 256;
 export const machine = {
@@ -43,7 +43,7 @@ export async function freeze(
     workingSet,
   }: { count?: number; vmstate?: string; workingSet?: Buffer } = {},
 ): Promise<string> {
-  const frozen = join(dir.ram, `frozen-${sandboxId}`);
+  const frozen = frozenPath(dir, sandboxId);
   await mkdir(frozen, { recursive: true });
   const ram = await open(join(frozen, 'ram'), 'w');
   await ram.truncate(count * blockBytes);
@@ -55,6 +55,8 @@ export async function freeze(
   return frozen;
 }
 
+const frozenPath = (dir: WorkDir, sandboxId: SandboxId) => join(dir.ram, `frozen-${sandboxId}`);
+
 export interface Staging {
   readonly sandboxId: SandboxId;
   readonly parentId?: string;
@@ -63,11 +65,14 @@ export interface Staging {
   readonly count?: number;
   readonly vmstate?: string;
   readonly workingSet?: Buffer;
+  readonly isFrozenAlready?: boolean; // What the VM left is there, or was taken by an earlier call.
 }
 
-export async function stage(store: StoreFixture, dir: WorkDir, staging: Staging): Promise<Snapshot> {
+export async function stage(store: StoreClient, dir: WorkDir, staging: Staging): Promise<Snapshot> {
   const { sandboxId, parentId = '', touched, snapshotId = newSnapshotId(), count = memoryBlocks } = staging;
-  const frozenDirectory = await freeze(dir, sandboxId, touched, staging);
+  const frozenDirectory = staging.isFrozenAlready
+    ? frozenPath(dir, sandboxId)
+    : await freeze(dir, sandboxId, touched, staging);
   const memoryBytes = BigInt(count * blockBytes);
   const request = {
     snapshotId,
@@ -80,12 +85,12 @@ export async function stage(store: StoreFixture, dir: WorkDir, staging: Staging)
   return given((await store.client.stageSnapshot(request, inMs(10_000))).snapshot);
 }
 
-export async function durable(store: StoreFixture, id: string): Promise<Snapshot> {
+export async function durable(store: StoreClient, id: string): Promise<Snapshot> {
   return given((await store.client.getSnapshot({ snapshotId: id, waitDurable: true }, inMs(60_000))).snapshot);
 }
 
 export async function openSnapshot(
-  store: StoreFixture,
+  store: StoreClient,
   snapshotId: string,
   diskId = newSandboxId(),
 ): Promise<OpenSnapshotResponse> {
@@ -128,10 +133,13 @@ export async function expectDisk(
 }
 
 // A store with an image and a sandbox that was booted from it.
-export async function boot(store: StoreFixture, dir: WorkDir): Promise<{ sandboxId: SandboxId; diskPath: string }> {
+export async function boot(store: StoreClient, dir: WorkDir): Promise<{ sandboxId: SandboxId; diskPath: string }> {
   const { images } = await store.client.listImages({}, inMs(5000));
-  if (images.length === 0) await store.import('debian', await writeSource(join(dir.path, 'base.raw'), 'base'));
+  if (images.length === 0) {
+    const sourcePath = await writeSource(join(dir.path, 'base.raw'), 'base');
+    await store.client.importImage({ name: 'debian', sourcePath }, inMs(20_000));
+  }
   const sandboxId = newSandboxId();
-  const disk = await store.createDisk('debian', sandboxId);
-  return { sandboxId, diskPath: disk.path };
+  const { disk } = await store.client.createDisk({ diskId: sandboxId, image: 'debian' }, inMs(20_000));
+  return { sandboxId, diskPath: given(disk).path };
 }

@@ -16,9 +16,12 @@ import { openStore } from '../src/store.ts';
 
 export const MiB = 1024 * 1024;
 
-export interface StoreFixture extends AsyncDisposable {
-  readonly dataDir: string;
+export interface StoreClient {
   readonly client: RpcClient<typeof SnapshotStoreService.method>;
+}
+
+export interface StoreFixture extends StoreClient, AsyncDisposable {
+  readonly dataDir: string;
   readonly copyCount: number; // Sources copied since it started.
   import(name: string, sourcePath: string): Promise<Image>;
   createDisk(image: string, id?: string): Promise<Disk>;

@@ -6,7 +6,7 @@ import { WrennError } from '@wrenn/kit/errors';
 import type { SnapshotId } from '@wrenn/kit/ids';
 
 import type { DiskBackend } from '../domain/disk-backend.ts';
-import { buildOf, generationOf, memfileName, sumsName } from '../domain/snapshot.ts';
+import { buildOf, generationOf, memfileName, sumsName, workingSetName } from '../domain/snapshot.ts';
 import { type CareFiles, corrupt } from '../domain/snapshot-care.ts';
 import type { Damage, SnapshotCheck } from '../domain/snapshot-parts.ts';
 import type { FileFacts, SnapshotManifest, StagedRecord } from '../domain/snapshot-manifest.ts';
@@ -52,13 +52,15 @@ export class SnapshotChecker implements SnapshotCheck, CareFiles {
       if (problem === '' && mark) this.#parts.verified.accept(mark, expected);
       if (problem !== '') damages.push({ file, generation: generationOf(manifest, file), problem });
     }
-    return damages;
+    // What is wrong with sums is why their memfile cannot be checked.
+    return damages.sort((a, b) => rank(a) - rank(b));
   }
 
-  // Throws unless every file is what it should be.
-  async require(manifest: SnapshotManifest, signal?: AbortSignal): Promise<void> {
-    const [damage] = await this.damages(manifest, false, signal);
-    if (damage) throw corrupt(manifest.id, damage);
+  async require(manifest: SnapshotManifest, signal?: AbortSignal): Promise<boolean> {
+    const damages = await this.damages(manifest, false, signal);
+    const serious = damages.find(({ file }) => file !== workingSetName);
+    if (serious) throw corrupt(manifest.id, serious);
+    return damages.length === 0;
   }
 
   requireLayer(record: StagedRecord): Promise<void> {
@@ -114,3 +116,5 @@ export class SnapshotChecker implements SnapshotCheck, CareFiles {
     return { path, facts, sumsPath, expected, mark: this.#parts.verified.mark(path) };
   }
 }
+
+const rank = ({ file }: Damage) => (file.endsWith('.sums') ? 0 : 1);

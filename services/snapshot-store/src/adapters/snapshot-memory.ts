@@ -19,7 +19,7 @@ interface Resolved {
   readonly map: MapSource;
   readonly files: readonly MemoryFile[];
   readonly runCount: number;
-  readonly workingSetPath: string;
+  readonly workingSet: { readonly path: string; readonly isBase: boolean }; // Of the committed one below all staged.
 }
 
 export interface SnapshotMemoryParts {
@@ -37,8 +37,8 @@ export class SnapshotMemory implements SnapshotMemoryFiles {
     this.#parts = parts;
   }
 
-  open(id: SnapshotId, diskId: string): Promise<OpenedMemory> {
-    return tellingDiskFull(() => this.#open(id, diskId));
+  open(id: SnapshotId, diskId: string, isBaseSound: boolean): Promise<OpenedMemory> {
+    return tellingDiskFull(() => this.#open(id, diskId, isBaseSound));
   }
 
   // What the commit of its child reads.
@@ -51,9 +51,10 @@ export class SnapshotMemory implements SnapshotMemoryFiles {
     this.#resolved.delete(id);
   }
 
-  async #open(id: SnapshotId, diskId: string): Promise<OpenedMemory> {
+  async #open(id: SnapshotId, diskId: string, isBaseSound: boolean): Promise<OpenedMemory> {
     const { staged, committed, ram, thread } = this.#parts;
-    const { map, files, runCount, workingSetPath } = await this.#resolve(id);
+    const { map, files, runCount, workingSet } = await this.#resolve(id);
+    const workingSetPath = workingSet.isBase && !isBaseSound ? '' : workingSet.path;
     const vmstatePath = staged.find(id) ? staged.vmstatePath(id) : committed.vmstatePath(id);
     const opened = { files, runCount, vmstatePath, workingSetPath };
     if (map.kind === 'flat') {
@@ -104,7 +105,7 @@ export class SnapshotMemory implements SnapshotMemoryFiles {
       map: committed.mapSource(manifest),
       files: committed.memoryFiles(manifest),
       runCount: manifest.memoryRuns,
-      workingSetPath: committed.workingSetPath(manifest),
+      workingSet: { path: committed.workingSetPath(manifest), isBase: true },
     };
   }
 
@@ -121,7 +122,9 @@ export class SnapshotMemory implements SnapshotMemoryFiles {
     const files = builds.map((build) =>
       build.id === id ? own : parent!.files.find((file) => file.buildId === build.id)!,
     );
-    const workingSetPath = staged.workingSetPath(id) ?? parent?.workingSetPath ?? '';
-    return { form, map: { kind: 'header', path }, files, runCount, workingSetPath };
+    const ownSet = staged.workingSetPath(id);
+    const inherited = parent?.workingSet ?? { path: '', isBase: false };
+    const workingSet = ownSet === undefined ? inherited : { path: ownSet, isBase: false };
+    return { form, map: { kind: 'header', path }, files, runCount, workingSet };
   }
 }

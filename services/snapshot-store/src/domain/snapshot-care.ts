@@ -7,7 +7,7 @@ import type { Damage } from './snapshot-parts.ts';
 import type { SnapshotManifest } from './snapshot-manifest.ts';
 
 export interface CareFiles {
-  // Reads every byte.
+  // Sums come before the memfiles that are compared with them. With `isFull` every byte is read again.
   damages(manifest: SnapshotManifest, isFull: boolean, signal?: AbortSignal): Promise<Damage[]>;
   imageProblem(manifest: SnapshotManifest, signal?: AbortSignal): Promise<string>;
   // Puts another snapshot's file in the place of this one's if that is what this manifest says. False if not.
@@ -29,9 +29,7 @@ export class SnapshotCare {
 
   async repair(manifest: SnapshotManifest, donors: readonly SnapshotId[], signal?: AbortSignal) {
     const repaired: string[] = [];
-    // Sums first: memfiles are compared with them.
-    const damages = (await this.#files.damages(manifest, true, signal)).sort((a, b) => rank(a) - rank(b));
-    for (const { file } of damages) {
+    for (const { file } of await this.#files.damages(manifest, true, signal)) {
       for (const donor of donors) {
         if (!(await this.#files.replace(manifest, file, donor, signal))) continue;
         repaired.push(file);
@@ -41,8 +39,6 @@ export class SnapshotCare {
     return { repaired, problems: await this.problems(manifest, signal) };
   }
 }
-
-const rank = ({ file }: Damage) => (file.endsWith('.sums') ? 0 : 1);
 
 export function describe({ file, generation, problem }: Damage): string {
   return `${file} of generation ${generation} ${problem}`;

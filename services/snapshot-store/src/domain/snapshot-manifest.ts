@@ -118,7 +118,8 @@ function parse<T>(schema: z.ZodType<T>, text: string): Parsed<T> {
   }
   if (typeof value !== 'object' || value === null) return { problem: 'the manifest is malformed' };
   const { checksum, ...content } = value as Record<string, unknown>;
-  if (checksum !== checksumOf(content))
+  // The text as a whole, since a value can be spelt in more than one way.
+  if (checksum !== checksumOf(content) || text !== textOf(value))
     return { problem: 'the manifest is not what was written: its checksum is wrong' };
   const parsed = schema.safeParse(content);
   if (parsed.success) return { manifest: parsed.data };

@@ -37,7 +37,8 @@ export interface CommittedFiles {
 }
 
 export interface SnapshotMemoryFiles {
-  open(id: SnapshotId, diskId: SandboxId): Promise<OpenedMemory>;
+  // A staged snapshot without a working set of its own takes that of the committed one below it.
+  open(id: SnapshotId, diskId: SandboxId, isBaseSound: boolean): Promise<OpenedMemory>;
   forget(id: SnapshotId): void;
 }
 
@@ -59,8 +60,9 @@ export interface Damage {
 }
 
 export interface SnapshotCheck {
-  // Throws unless every file is what it should be; what was verified is not read again.
-  require(manifest: SnapshotManifest, signal?: AbortSignal): Promise<void>;
+  // Throws unless every file is what it should be; what was verified is not read again. False when only the working
+  // set, a hint, is damaged.
+  require(manifest: SnapshotManifest, signal?: AbortSignal): Promise<boolean>;
   // The same for what a staged one has on disk.
   requireLayer(record: StagedRecord): Promise<void>;
   requireImage(image: string, digest: string): void;

@@ -210,13 +210,14 @@ export class Snapshots {
     const base = baseId === null ? undefined : readable(baseId, committed.read(baseId));
     const { image, imageDigest, diskBytes: virtualBytes } = chain[0] ?? base!;
     check.requireImage(image, imageDigest);
-    await Promise.all([base && check.require(base, signal), ...chain.map((record) => check.requireLayer(record))]);
+    const isBaseSound = base === undefined || (await check.require(base, signal));
+    await Promise.all(chain.map((record) => check.requireLayer(record)));
     const layers = [
       ...chain.map((record) => ({ id: record.id, path: staged.layerPath(record.id) })),
       ...(base ? committed.layers(base) : []),
     ];
     const order = { id: diskId, parentId: id, layers, image, imageDigest, virtualBytes };
-    const outcomes = await Promise.allSettled([memory.open(id, diskId), disks.createOver(order)]);
+    const outcomes = await Promise.allSettled([memory.open(id, diskId, isBaseSound), disks.createOver(order)]);
     const [opened, disk] = outcomes;
     if (opened.status === 'fulfilled' && disk.status === 'fulfilled') {
       log.info(
