@@ -27,6 +27,8 @@ export class RamDirectory {
 
   // Takes the directory for this process alone, until close() or death.
   static async open(root: string, log: Log): Promise<RamDirectory> {
+    // VMMs pass through the directory above it.
+    await mkdir(root, { recursive: true });
     for (const name of names) await mkdir(join(root, name), { recursive: true, mode: 0o700 });
     return new RamDirectory(root, lockFile(join(root, lockName)), log);
   }
