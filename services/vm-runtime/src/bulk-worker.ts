@@ -43,7 +43,7 @@ main.postMessage({ port });
 function dial(guestAddress: string, accessToken: string): BulkGuest {
   const connection = new AgentConnection(guestAddress, accessToken);
   const files = new GrpcGuestFiles(connection, 'bulk');
-  return { files, bytes: new HttpGuestBytes(connection, files), close: () => connection.close() };
+  return { files, bytes: new HttpGuestBytes(connection, files), close: (why) => connection.close(why) };
 }
 
 async function stop(): Promise<void> {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir } from 'node:fs/promises';
+import { chmod, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { systemClock } from '@wrenn/kit/clock';
@@ -54,6 +54,8 @@ await runService(async () => {
   const accelerator = await chooseAccelerator(guest, tscKhz, config.dataDir, log);
   const vmsDir = join(config.runDir, 'vms');
   await mkdir(config.ramDir, { recursive: true });
+  // VMMs, each as its own uid, pass through to what is theirs; the store may have made it for itself alone.
+  await chmod(config.ramDir, 0o711);
 
   const bulkSettings = { listen: config.bulkListen, logLevel: config.logLevel, otlpEndpoint };
   const bulk = stop.own('bulk thread', new BulkThread(bulkSettings, log));

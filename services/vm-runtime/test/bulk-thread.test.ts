@@ -72,7 +72,7 @@ test('serves files of the sandboxes it was told of, and of no others', async () 
   const { entry } = await files.write(upload(sandboxId, [content, content]), inMs(10_000));
   expect(entry?.path).toBe('/dir/file');
   expect((await files.stat({ sandboxId, path }, inMs(5000))).entry?.name).toBe('file');
-  thread.remove(sandboxId);
+  thread.remove(sandboxId, 'VMM_DIED');
   await expect(bytesOf(files.read({ sandboxId, path }))).rejects.toMatchObject({ reason: 'SANDBOX_NOT_FOUND' });
 });
 
@@ -86,7 +86,7 @@ test('a sandbox that ends cuts its transfers at once, and no others', async () =
   const readOf = (sandboxId: string) => files.read({ sandboxId, path })[Symbol.asyncIterator]();
   const [cut, whole] = [readOf(ending), readOf(staying)];
   for (const stream of [cut, whole]) await stream.next();
-  thread.remove(ending);
+  thread.remove(ending, 'VMM_DIED');
   const drain = async (stream: typeof cut) => {
     for (let next = await stream.next(); !next.done; next = await stream.next());
   };
@@ -102,7 +102,7 @@ test('a thread that crashes is started anew on its port and knows its sandboxes'
   for (const crash of [() => workers[0]!.terminate(), () => workers[1]!.terminate()]) {
     const count = workers.length;
     await crash();
-    thread.remove(gone);
+    thread.remove(gone, 'VMM_DIED');
     await eventually('it serves again', async () => {
       expect((await bytesOf(files.read({ sandboxId: kept, path }))).toString()).toBe('still here');
       return workers.length > count;

@@ -31,6 +31,7 @@ export class AgentConnection {
   #sockets: GuestSockets | undefined; // Of the lanes; exchanges over HTTP cut their own.
   readonly #gone = new AbortController();
   #why: CloseReason = 'VMM_DIED';
+  #isPausing = false;
 
   constructor(address: string, accessToken: string) {
     this.address = address;
@@ -91,7 +92,15 @@ export class AgentConnection {
       return new WrennError('AGENT_MISBEHAVED', 'the agent sent what cannot be read', { cause: error });
     }
     const reason = isBrokenOff(error) ? 'AGENT_UNREACHABLE' : (reasonsHere[error.reason] ?? error.reason);
+    if (this.#isPausing && reason === 'AGENT_UNREACHABLE') {
+      return new WrennError('SANDBOX_PAUSED', closeMessages.SANDBOX_PAUSED, { cause: error });
+    }
     return new WrennError(reason, printable(error.message), { cause: error, meta: error.meta });
+  }
+
+  // From when the guest is told to stand still, which drops connections, until it may go on.
+  set isPausing(is: boolean) {
+    this.#isPausing = is;
   }
 
   close(why: CloseReason = 'VMM_DIED'): void {

@@ -7,6 +7,7 @@ import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 
 import type { BulkListening, BulkMessage, BulkSettings } from '../domain/bulk-guests.ts';
+import type { CloseReason } from '../domain/guest-agent.ts';
 import type { BulkServer } from '../domain/vm.ts';
 
 const firstDelayMs = 50;
@@ -51,8 +52,8 @@ export class BulkThread implements BulkServer {
     this.#tell(message);
   }
 
-  remove(sandboxId: SandboxId): void {
-    if (this.#guests.delete(sandboxId)) this.#tell({ kind: 'remove', sandboxId });
+  remove(sandboxId: SandboxId, why: CloseReason): void {
+    if (this.#guests.delete(sandboxId)) this.#tell({ kind: 'remove', sandboxId, why });
   }
 
   async close(): Promise<void> {

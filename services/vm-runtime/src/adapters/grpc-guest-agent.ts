@@ -74,12 +74,19 @@ class GrpcGuestAgent implements GuestAgent {
       accessToken: this.#connection.accessToken,
     };
     const service = this.#connection.client('control', AgentService);
+    this.#connection.isPausing = false;
     await this.#connection.asked(() => service.init(request, this.#connection.as('', call)));
   }
 
   async quiesce(call: OutboundCall): Promise<void> {
     const service = this.#connection.client('control', AgentService);
-    await this.#connection.asked(() => service.quiesce({}, this.#connection.as('', call)));
+    this.#connection.isPausing = true;
+    try {
+      await service.quiesce({}, this.#connection.as('', call));
+    } catch (error) {
+      this.#connection.isPausing = false;
+      throw this.#connection.translated(error);
+    }
   }
 
   start(command: Command, options: StartOptions, signal: AbortSignal): AsyncIterable<ProcessEvent> {

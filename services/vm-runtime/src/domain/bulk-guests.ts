@@ -5,6 +5,7 @@ import { WrennError } from '@wrenn/kit/errors';
 import type { SandboxId } from '@wrenn/kit/ids';
 import type { LogLevel } from '@wrenn/kit/log';
 
+import type { CloseReason } from './guest-agent.ts';
 import type { ServedFiles } from './guest-files.ts';
 
 export interface BulkSettings {
@@ -16,7 +17,7 @@ export interface BulkSettings {
 // From the main thread.
 export type BulkMessage =
   | { readonly kind: 'add'; readonly sandboxId: SandboxId; readonly guestAddress: string; readonly accessToken: string }
-  | { readonly kind: 'remove'; readonly sandboxId: SandboxId }
+  | { readonly kind: 'remove'; readonly sandboxId: SandboxId; readonly why: CloseReason }
   | { readonly kind: 'stop' };
 
 // To the main thread, once.
@@ -26,7 +27,7 @@ export interface BulkListening {
 
 export interface BulkGuest extends ServedFiles {
   // Cuts its transfers.
-  close(): void;
+  close(why: CloseReason): void;
 }
 
 export class BulkGuests {
@@ -38,7 +39,7 @@ export class BulkGuests {
   }
 
   take(message: Exclude<BulkMessage, { kind: 'stop' }>): void {
-    this.#guests.get(message.sandboxId)?.close();
+    this.#guests.get(message.sandboxId)?.close(message.kind === 'remove' ? message.why : 'VMM_DIED');
     this.#guests.delete(message.sandboxId);
     if (message.kind === 'add') {
       this.#guests.set(message.sandboxId, this.#dial(message.guestAddress, message.accessToken));
@@ -55,7 +56,7 @@ export class BulkGuests {
   }
 
   close(): void {
-    for (const guest of this.#guests.values()) guest.close();
+    for (const guest of this.#guests.values()) guest.close('VMM_DIED');
     this.#guests.clear();
   }
 }

@@ -175,17 +175,19 @@ export class VmTable {
 
   async #freeze(vm: Vm, running: RunningVm, order: FreezeOrder, caller: CallDeadline, timer: StageTimer) {
     const createdAtMs = vm.createdAt.getTime();
+    const { guestAddress, accessToken } = running.facts;
+    this.#parts.bulk.remove(vm.sandboxId, 'SANDBOX_PAUSED');
     try {
       await freezeVm(this.#parts, running, createdAtMs, order, caller, timer);
     } catch (error) {
       this.#parts.log.warn({ err: error, sandbox: vm.sandboxId }, 'vm not frozen; it runs on');
       vm.state = { ...running, name: 'running' };
+      this.#parts.bulk.add(vm.sandboxId, guestAddress, accessToken);
       // It may have died meanwhile, when nobody was to be told.
       void running.machine.ended.then((death) => this.#die(vm, running, death));
       throw error;
     }
     running.agent.close('SANDBOX_PAUSED');
-    this.#parts.bulk.remove(vm.sandboxId);
     await this.#finishFreeze(vm, running.facts, order, timer);
   }
 
@@ -228,7 +230,7 @@ export class VmTable {
     const { journal, slots, disks, vmm, bulk, log } = this.#parts;
     if (vm.state.name === 'running') vm.state.agent.close('VMM_DIED');
     vm.state = { name: 'stopping' };
-    bulk.remove(sandboxId);
+    bulk.remove(sandboxId, 'VMM_DIED');
     await failpoint('vm.destroy.begun');
     const undo = new UndoStack();
     undo.push(() => journal.remove(sandboxId));
@@ -312,7 +314,7 @@ export class VmTable {
     if (vm.state.name !== 'running' || vm.state.machine !== machine) return;
     this.#parts.log.warn({ sandbox: vm.sandboxId, ...death }, 'vm died');
     agent.close('VMM_DIED');
-    this.#parts.bulk.remove(vm.sandboxId);
+    this.#parts.bulk.remove(vm.sandboxId, 'VMM_DIED');
     vm.state = { name: 'dead', death, machine };
   }
 }

@@ -3,7 +3,7 @@ import type { OutboundCall } from '@wrenn/kit/deadlines';
 import type { SandboxId, SnapshotId } from '@wrenn/kit/ids';
 import type { ProcessIdentity } from '@wrenn/kit/process-identity';
 
-import type { GuestAgent } from './guest-agent.ts';
+import type { CloseReason, GuestAgent } from './guest-agent.ts';
 import type { MemorySource } from './memory-source.ts';
 import type { StageTimer } from './stage-timer.ts';
 import type { MachineFacts, OpenedSnapshot, Snapshots } from './snapshot.ts';
@@ -163,5 +163,5 @@ export interface AgentDialer {
 export interface BulkServer {
   add(sandboxId: SandboxId, guestAddress: string, accessToken: string): void;
   // Cuts its transfers. Idempotent.
-  remove(sandboxId: SandboxId): void;
+  remove(sandboxId: SandboxId, why: CloseReason): void;
 }
