@@ -1,5 +1,5 @@
 import { type OutboundCall, inMs } from '@wrenn/kit/deadlines';
-import { WrennError } from '@wrenn/kit/errors';
+import { WrennError, hasReason } from '@wrenn/kit/errors';
 import { type SandboxId, isSandboxId } from '@wrenn/kit/ids';
 import type { Lanes, RpcClient } from '@wrenn/kit/lanes';
 import { SnapshotStoreService } from '@wrenn/proto/wrenn/snapshotstore/v1/snapshotstore';
@@ -18,7 +18,7 @@ export class StoreDisks implements Disks {
 
   async create({ sandboxId, image, diskBytes }: VmSpec, call: OutboundCall): Promise<{ path: string }> {
     const request = { diskId: sandboxId, image, virtualBytes: BigInt(diskBytes) };
-    const { disk } = await this.#store.createDisk(request, call);
+    const { disk } = await this.#store.createDisk(request, call).catch(inOurWords);
     if (!disk) throw new WrennError('INTERNAL', 'the snapshot store made no disk');
     return { path: disk.path };
   }
@@ -31,4 +31,11 @@ export class StoreDisks implements Disks {
     const { disks } = await this.#store.listDisks({}, inMs(listLimitMs));
     return disks.map((disk) => disk.id).filter(isSandboxId);
   }
+}
+
+// The size is one that our caller has chosen, under another name: only the store knows what the image needs.
+function inOurWords(error: unknown): never {
+  if (!hasReason(error, 'INVALID_FIELD') || error.meta['field'] !== 'virtual_bytes') throw error;
+  const message = error.message.replace('virtual_bytes', 'disk_bytes');
+  throw new WrennError('INVALID_FIELD', message, { cause: error, meta: { field: 'disk_bytes' } });
 }
