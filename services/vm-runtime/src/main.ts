@@ -15,13 +15,13 @@ import { PortService } from '@wrenn/proto/wrenn/v1/port';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { VmRuntimeService } from '@wrenn/proto/wrenn/vmruntime/v1/vmruntime';
 
-import { chooseAccelerator, measureTscKhz, qemuVersion } from './adapters/accelerator.ts';
-import { copyBootFiles } from './adapters/boot-files.ts';
+import { qemuVersion } from './adapters/accelerator.ts';
 import { BulkThread } from './adapters/bulk-thread.ts';
 import { Cgroups } from './adapters/cgroups.ts';
 import { GrpcAgentDialer } from './adapters/grpc-guest-agent.ts';
 import { HostReport, guestMemoryBytes } from './adapters/host-report.ts';
 import { NetworkSlots } from './adapters/network-slots.ts';
+import { findPlatform } from './adapters/platform.ts';
 import { Qemu } from './adapters/qemu.ts';
 import { StoreDisks } from './adapters/store-disks.ts';
 import { VmJournal } from './adapters/vm-journal.ts';
@@ -44,9 +44,8 @@ await runService(async () => {
   const store = stop.own('snapshot-store lanes', new Lanes(config.snapshotStore, 'the snapshot store'));
   const scheduler = stop.own('scheduler lanes', new Lanes(config.scheduler, 'the scheduler'));
 
-  const guest = await copyBootFiles(join(config.runDir, 'boot'), config);
-  const tscKhz = await measureTscKhz(config.agentBinary);
-  const accelerator = await chooseAccelerator(guest, tscKhz, config.dataDir, log);
+  // Takes seconds when anything has changed. New VMs wait for it; those that run are served meanwhile.
+  const platform = findPlatform(config, log);
   const vmsDir = join(config.runDir, 'vms');
   await mkdir(config.ramDir, { recursive: true });
 
@@ -59,7 +58,7 @@ await runService(async () => {
       slots,
       disks: new StoreDisks(store),
       vmm: new Qemu({
-        platform: { ...guest, accelerator, tscKhz },
+        platform,
         vmsDir,
         ramDir: config.ramDir,
         cgroups: new Cgroups(),
@@ -98,7 +97,7 @@ await runService(async () => {
     address: config.advertise,
     bulkAddress: config.bulkAdvertise,
     vmm: `qemu ${await qemuVersion()}`,
-    accelerator,
+    accelerator: (await platform).accelerator,
     memoryBytes: await guestMemoryBytes(config.ramDir),
   };
   stop.own('host report', new HostReport(scheduler, facts, () => slots.capacity(), log));

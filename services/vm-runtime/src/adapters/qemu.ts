@@ -23,7 +23,7 @@ import { unprivileged } from './unprivileged.ts';
 import { processesNamed } from './vmm-processes.ts';
 
 export interface QemuOptions {
-  readonly platform: QemuPlatform;
+  readonly platform: Promise<QemuPlatform>; // New VMs wait for it.
   readonly vmsDir: string; // One directory a VM, shared with the journal.
   readonly ramDir: string;
   readonly cgroups: Cgroups;
@@ -43,6 +43,7 @@ export class Qemu implements Vmm {
 
   async start(launch: Launch, signal: AbortSignal): Promise<Machine> {
     const { sandboxId, slot } = launch;
+    const platform = await this.#options.platform;
     const paths = this.#paths(sandboxId);
     for (const dir of [paths.jail, paths.ramDir]) {
       await mkdir(dir, { recursive: true, mode: privateMode });
@@ -52,7 +53,7 @@ export class Qemu implements Vmm {
     await failpoint('vm.spawn.jailed');
     this.#options.cgroups.create(vmName(sandboxId), limitsOf(launch));
     await failpoint('vm.spawn.before');
-    const process = await this.#spawn(launch, paths);
+    const process = await this.#spawn(machineArgs(platform, launch, paths), launch, paths);
     await failpoint('vm.spawn.after');
     try {
       const limited = AbortSignal.any([signal, AbortSignal.timeout(connectLimitMs)]);
@@ -82,8 +83,7 @@ export class Qemu implements Vmm {
     await this.#options.cgroups.remove(name);
   }
 
-  async #spawn(launch: Launch, paths: Paths): Promise<ProcessIdentity> {
-    const args = machineArgs(this.#options.platform, launch, paths);
+  async #spawn(args: readonly string[], launch: Launch, paths: Paths): Promise<ProcessIdentity> {
     const [program, ...rest] = [
       ...['ip', 'netns', 'exec', launch.slot.namespace],
       ...unprivileged(launch.slot.vmmUid),
