@@ -22,7 +22,7 @@ const shape = {
   initramfs: absolutePath(),
   agentBinary: absolutePath(), // The agent as a host program: it measures the TSC rate.
   runDir: absolutePath().default('/run/wrenn/vm-runtime'),
-  dataDir: absolutePath().default('/var/lib/wrenn/vm-runtime'),
+  dataDir: absolutePath().default('/var/lib/wrenn/vm-runtime'), // On the file system that disks are on: its room is reported.
   ramDir: absolutePath().default('/dev/shm/wrenn'), // Guest memory; must be a tmpfs.
 };
 

@@ -19,7 +19,7 @@ import { qemuVersion } from './adapters/accelerator.ts';
 import { BulkThread } from './adapters/bulk-thread.ts';
 import { Cgroups } from './adapters/cgroups.ts';
 import { GrpcAgentDialer } from './adapters/grpc-guest-agent.ts';
-import { HostReport, guestMemoryBytes } from './adapters/host-report.ts';
+import { HostReport, guestDiskBytes, guestMemoryBytes } from './adapters/host-report.ts';
 import { NetworkSlots } from './adapters/network-slots.ts';
 import { findPlatform } from './adapters/platform.ts';
 import { Qemu } from './adapters/qemu.ts';
@@ -52,11 +52,12 @@ await runService(async () => {
   const bulkSettings = { listen: config.bulkListen, logLevel: config.logLevel, otlpEndpoint };
   const bulk = stop.own('bulk thread', new BulkThread(bulkSettings, log));
   const slots = new NetworkSlots(network);
+  const disks = new StoreDisks(store);
   const vms = stop.own(
     'vms',
     new VmTable({
       slots,
-      disks: new StoreDisks(store),
+      disks,
       vmm: new Qemu({
         platform,
         vmsDir,
@@ -100,6 +101,10 @@ await runService(async () => {
     accelerator: (await platform).accelerator,
     memoryBytes: await guestMemoryBytes(config.ramDir),
   };
-  stop.own('host report', new HostReport(scheduler, facts, () => slots.capacity(), log));
+  const capacity = {
+    slotCount: () => slots.capacity(),
+    diskBytes: async () => guestDiskBytes(config.dataDir, await disks.realBytes()),
+  };
+  stop.own('host report', new HostReport(scheduler, facts, capacity, log));
   await stop.onSignal();
 });

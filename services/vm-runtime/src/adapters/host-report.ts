@@ -12,6 +12,7 @@ const periodMs = 3000;
 const callLimitMs = 2000;
 // What the host keeps for itself.
 const sharePercent = 80;
+const keptDiskBytes = 2 ** 30;
 
 export interface HostFacts {
   readonly hostId: string;
@@ -28,12 +29,24 @@ export async function guestMemoryBytes(ramDir: string): Promise<number> {
   return Math.floor(Math.min((totalmem() * sharePercent) / 100, bsize * blocks));
 }
 
+// What the disks of sandboxes may take together where `dir` is: what is free, and what those that are there take
+// already. So each can be filled to its size, and the host is full only if something else fills it.
+export async function guestDiskBytes(dir: string, takenBytes: number): Promise<number> {
+  const { bsize, bavail } = await statfs(dir);
+  return Math.max(1, bsize * bavail + takenBytes - keptDiskBytes); // 0 would mean that it is not known.
+}
+
+export interface HostCapacity {
+  slotCount(): Promise<number>;
+  diskBytes(): Promise<number>;
+}
+
 export class HostReport {
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
 
-  constructor(scheduler: Lanes, facts: HostFacts, slotCapacity: () => Promise<number>, log: Log) {
-    this.#running = this.#run(scheduler, facts, slotCapacity, log);
+  constructor(scheduler: Lanes, facts: HostFacts, host: HostCapacity, log: Log) {
+    this.#running = this.#run(scheduler, facts, host, log);
   }
 
   async close(): Promise<void> {
@@ -41,15 +54,19 @@ export class HostReport {
     await this.#running;
   }
 
-  async #run(scheduler: Lanes, facts: HostFacts, slotCapacity: () => Promise<number>, log: Log): Promise<void> {
+  async #run(scheduler: Lanes, facts: HostFacts, host: HostCapacity, log: Log): Promise<void> {
     const client = scheduler.client('control', SchedulerService);
     let isHeard = true;
+    let diskBytes = 0;
     while (!this.#stop.signal.aborted) {
       try {
+        const slotCount = await host.slotCount();
+        diskBytes = await host.diskBytes().catch(() => diskBytes); // A store that is down takes no room away.
         const capacity = {
           cpuCount: availableParallelism(),
           memoryBytes: BigInt(facts.memoryBytes),
-          slotCount: await slotCapacity(),
+          slotCount,
+          diskBytes: BigInt(diskBytes),
           vmm: facts.vmm,
           accelerator: facts.accelerator,
         };

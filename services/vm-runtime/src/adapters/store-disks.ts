@@ -8,6 +8,7 @@ import type { Disks, VmSpec } from '../domain/vm.ts';
 
 const deleteLimitMs = 30_000;
 const listLimitMs = 5000;
+const sizeLimitMs = 2000; // A host that waited longer would seem to be gone.
 
 export class StoreDisks implements Disks {
   readonly #store: RpcClient<typeof SnapshotStoreService.method>;
@@ -30,6 +31,12 @@ export class StoreDisks implements Disks {
   async ids(): Promise<SandboxId[]> {
     const { disks } = await this.#store.listDisks({}, inMs(listLimitMs));
     return disks.map((disk) => disk.id).filter(isSandboxId);
+  }
+
+  // What all of them take on the host by now.
+  async realBytes(): Promise<number> {
+    const { disks } = await this.#store.listDisks({}, inMs(sizeLimitMs));
+    return disks.reduce((sum, disk) => sum + Number(disk.realBytes), 0);
   }
 }
 
