@@ -47,7 +47,7 @@ describe('Create refuses, and makes nothing', () => {
     ['no template', { template: '' }, invalid('template')],
     ['a template name with bad characters', { template: '../minimal' }, invalid('template')],
     ['33 vcpus', { vcpuCount: 33 }, invalid('vcpu_count')],
-    ['less than 64 MiB of memory', { memoryBytes: 62n * MiB }, invalid('memory_bytes')],
+    ['less than 96 MiB of memory', { memoryBytes: 94n * MiB }, invalid('memory_bytes')],
     ['more than 64 GiB of memory', { memoryBytes: 65_538n * MiB }, invalid('memory_bytes')],
     ['memory that is no multiple of 2 MiB', { memoryBytes: 101n * MiB }, invalid('memory_bytes')],
     ['a disk beyond 1 TiB', { diskBytes: 2n ** 40n + MiB }, invalid('disk_bytes')],

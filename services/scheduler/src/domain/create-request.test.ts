@@ -62,7 +62,7 @@ describe('accepts the bounds of each field and refuses what lies beyond', () => 
     ['template', { template: 'a-1' }, { template: 'Debian' }],
     ['template', { template: 'a' }, { template: '../a' }],
     ['vcpu_count', { vcpuCount: 32 }, { vcpuCount: 33 }],
-    ['memory_bytes', { memoryBytes: 64n * MiB }, { memoryBytes: 62n * MiB }],
+    ['memory_bytes', { memoryBytes: 96n * MiB }, { memoryBytes: 94n * MiB }],
     ['memory_bytes', { memoryBytes: 64n * GiB }, { memoryBytes: 64n * GiB + 2n * MiB }],
     ['memory_bytes', { memoryBytes: 66n * MiB }, { memoryBytes: 65n * MiB }],
     ['memory_bytes', { memoryBytes: 64n * MiB }, { memoryBytes: 2n ** 64n - 1n }],
