@@ -347,12 +347,14 @@ libc = ctypes.CDLL(None)
 os.makedirs('/tmp/t/race/dir', exist_ok=True)
 os.symlink('/precious', '/tmp/t/race-link')
 print('ready', flush=True)
+swaps = 0
 while True:
     try:
         os.makedirs('/tmp/t/race/dir/sub', exist_ok=True)
         open('/tmp/t/race/dir/sub/file', 'w').close()
     except OSError: pass
-    libc.renameat2(-100, b'/tmp/t/race/dir', -100, b'/tmp/t/race-link', 2)`;
+    if libc.renameat2(-100, b'/tmp/t/race/dir', -100, b'/tmp/t/race-link', 2) == 0: swaps += 1
+    if swaps % 100 == 99: open('/tmp/t/swaps', 'w').write(str(swaps))`;
   await asRoot('mkdir -p /precious/sub && touch /precious/sub/file /precious/file && chmod -R a+rwX /precious');
   const process = { command: 'python3', args: ['-c', swapper] };
   const { processes } = mesh.now.client;
@@ -366,6 +368,7 @@ while True:
   }
   const target = { sandboxId: guest.id, process: { selector: { case: 'tag', value: 'swapper' } } } as const;
   await processes.signal({ ...target, signal: 9 }, inMs(10_000));
+  expect(Number(await guest.sh('cat /tmp/t/swaps'))).toBeGreaterThan(100); // It was a race.
   expect(await asRoot('cd /precious && find . -type f | sort')).toBe('./file\n./sub/file');
 });
 
