@@ -69,6 +69,7 @@ export class FakeMachine implements Machine {
   }
 
   async readConsole(): Promise<Uint8Array> {
+    if (!this.isHealthy) throw new WrennError('VMM_DIED', 'it gives none');
     return Buffer.from('last words');
   }
 
@@ -81,10 +82,12 @@ export class FakeVmm implements Vmm {
   readonly running = new Map<SandboxId, FakeMachine>();
   startCount = 0;
   failure: Error | undefined;
+  startsHealthy = true;
 
   async start({ sandboxId }: Launch): Promise<Machine> {
     this.startCount++;
     const machine = new FakeMachine();
+    machine.isHealthy = this.startsHealthy;
     this.running.set(sandboxId, machine);
     if (this.failure) throw this.failure;
     return machine;

@@ -1,7 +1,7 @@
 // Makes one VM: journal, network and disk side by side, VMM, agent. Each resource's release is pushed
 // before it is asked for, since a call that fails may still have been carried out.
 import { type CallDeadline, within } from '@wrenn/kit/deadlines';
-import { WrennError, hasReason } from '@wrenn/kit/errors';
+import { WrennError, hasReason, messageOf } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { UndoStack } from '@wrenn/kit/undo-stack';
 
@@ -108,7 +108,7 @@ async function awaitAgent(
     if (caller.signal.aborted)
       throw new WrennError('CANCELLED', 'the caller left while the guest booted', { cause: error });
     if (!over.signal.aborted) throw error;
-    const console = Buffer.from(await machine.readConsole())
+    const console = Buffer.from(await lastWords(machine))
       .toString('latin1')
       .slice(-500);
     throw new WrennError('GUEST_NOT_READY', `the guest agent did not answer within ${bootLimitMs} ms`, {
@@ -118,5 +118,14 @@ async function awaitAgent(
   } finally {
     clearTimeout(timer);
     over.abort();
+  }
+}
+
+// A VMM that stands still gives none: that must not hide what it is asked for.
+async function lastWords(machine: Machine): Promise<Uint8Array> {
+  try {
+    return await machine.readConsole();
+  } catch (error) {
+    return Buffer.from(`no console: ${messageOf(error)}`);
   }
 }

@@ -78,15 +78,19 @@ test.each([
   expect(vms.list()).toEqual([]);
 });
 
-test('starts a guest that does not get ready once more, then gives up with its console', async () => {
+test.each([
+  ['its console', true, '"last words"'],
+  ['a word on its console, if it stands still', false, '"no console: it gives none"'],
+])('starts a guest that does not get ready once more, then gives up with %s', async (_what, isHealthy, console) => {
   vi.useFakeTimers();
   try {
     agent.isListening = false;
+    vmm.startsHealthy = isHealthy;
     const vms = table();
     const creation = vms.create(spec(), caller);
     const outcome = expect(creation).rejects.toMatchObject({
       reason: 'GUEST_NOT_READY',
-      meta: { console: '"last words"' },
+      meta: { console },
     });
     await vi.advanceTimersByTimeAsync(90_000);
     await outcome;
