@@ -64,7 +64,7 @@ describe('accepts the bounds of each field and refuses what lies beyond', () => 
     ['vcpu_count', { vcpuCount: 32 }, { vcpuCount: 33 }],
     ['memory_bytes', { memoryBytes: 96n * MiB }, { memoryBytes: 94n * MiB }],
     ['memory_bytes', { memoryBytes: 64n * GiB }, { memoryBytes: 64n * GiB + 2n * MiB }],
-    ['memory_bytes', { memoryBytes: 66n * MiB }, { memoryBytes: 65n * MiB }],
+    ['memory_bytes', { memoryBytes: 98n * MiB }, { memoryBytes: 97n * MiB }],
     ['memory_bytes', { memoryBytes: 128n * MiB }, { memoryBytes: 2n ** 64n - 1n }],
     ['disk_bytes', { diskBytes: MiB }, { diskBytes: MiB + 1n }],
     ['disk_bytes', { diskBytes: 1024n * GiB }, { diskBytes: 1024n * GiB + MiB }],

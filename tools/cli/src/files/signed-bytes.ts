@@ -103,15 +103,16 @@ async function refusal(response: IncomingMessage): Promise<Error> {
 }
 
 // The agent tells its reason beside the message, the edge both below `error`.
-function told(text: string): { reason: string; message: string } {
+function told(body: string): { reason: string; message: string } {
   try {
-    const answer = JSON.parse(text) as {
+    const answer = JSON.parse(body) as {
       reason?: unknown;
       message?: unknown;
       error?: { code?: unknown; message?: unknown };
     };
     const { reason = answer.error?.code, message = answer.error?.message } = answer;
-    return { reason: String(reason ?? ''), message: String(message ?? '').slice(0, 500) };
+    const text = (value: unknown) => (typeof value === 'string' ? value.slice(0, 500) : '');
+    return { reason: text(reason), message: text(message) };
   } catch {
     // Neither of them said it: the status must do.
     return { reason: '', message: '' };
