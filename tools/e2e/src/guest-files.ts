@@ -88,6 +88,12 @@ export class GuestFiles {
     return entry;
   }
 
+  // Bytes in files that the agent has open and that have no name: what came of writes that are not whole yet.
+  async draftBytes(): Promise<number> {
+    const sum = "awk '/^-/ && $2 == 0 { sum += $5 } END { print sum + 0 }'";
+    return Number(await this.#guest.sh(`ls -lL /proc/1/fd 2> /dev/null | ${sum}`, { user: 'root' }));
+  }
+
   async remove(path: string, user = ''): Promise<void> {
     await this.#mesh.client.files.remove(this.at(path, user), inMs(60_000));
   }

@@ -103,22 +103,14 @@ describe.each([
     }
 
     const half = startCli(['cp', ...how, '/dev/zero', at('/srv/target')], { env: env() });
-    await eventually('some of it is in the guest', async () => Number(await guest.sh(draftBytes)) > 0, 30_000);
+    await eventually('some of it is in the guest', async () => (await files.draftBytes()) > 0, 30_000);
     half.child.kill(signal);
     await half.result;
-    await eventually('the guest has dropped it', async () => (await guest.sh(draftBytes)) === '0', 20_000);
+    await eventually('the guest has dropped it', async () => (await files.draftBytes()) === 0, 20_000);
     expect(await guest.sh('cat /srv/target')).toBe('old');
     expect(await namesIn('/srv')).not.toContainEqual(expect.stringContaining('.wrenn-'));
   });
 });
-
-// Bytes in files of the agent that have no name.
-const draftBytes = `
-  total=0
-  for fd in /proc/1/fd/*; do
-    case "$(readlink $fd)" in *'(deleted)') total=$((total + $(stat -Lc %s $fd))) ;; esac
-  done
-  echo $total`;
 
 describe('cp', () => {
   test('that waits for its stdin ends when it is interrupted, and makes no file', async () => {
@@ -127,10 +119,10 @@ describe('cp', () => {
       stdio: ['pipe', 'ignore', 'ignore'],
     });
     waiting.stdin?.write(Buffer.alloc(2 ** 20));
-    await eventually('it has begun', async () => Number(await guest.sh(draftBytes)) > 0, 30_000);
+    await eventually('it has begun', async () => (await files.draftBytes()) > 0, 30_000);
     waiting.kill('SIGINT');
     expect(await once(waiting, 'exit')).toEqual([130, null]);
-    await eventually('the guest has dropped it', async () => (await guest.sh(draftBytes)) === '0', 20_000);
+    await eventually('the guest has dropped it', async () => (await files.draftBytes()) === 0, 20_000);
     expect(await namesIn('/srv')).not.toContain('never');
   });
 
