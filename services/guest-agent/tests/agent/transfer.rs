@@ -379,7 +379,7 @@ fn moves_bytes_without_asking_the_kernel_for_memory_again_and_again() {
         let stat = fs::read_to_string(format!("/proc/{}/stat", agent.pid())).unwrap();
         stat.rsplit(") ").next().unwrap().split(' ').nth(7).unwrap().parse::<u64>().unwrap()
     };
-    let mut both_ways = || {
+    let both_ways = || {
         let before = pages_filled();
         assert_eq!(put(&agent, &path, "", &content).status, 200);
         assert_eq!(get(&agent, &path, &[]).body.len(), content.len());
