@@ -13,6 +13,7 @@ const callLimitMs = 2000;
 // What the host keeps for itself.
 const sharePercent = 80;
 const keptDiskBytes = 2 ** 30;
+const diskOvercommit = 4;
 
 export interface HostFacts {
   readonly hostId: string;
@@ -29,11 +30,12 @@ export async function guestMemoryBytes(ramDir: string): Promise<number> {
   return Math.floor(Math.min((totalmem() * sharePercent) / 100, bsize * blocks));
 }
 
-// What the disks of sandboxes may take together where `dir` is: what is free, and what those that are there take
-// already. So each can be filled to its size, and the host is full only if something else fills it.
+// How large the disks of sandboxes may be together where `dir` is: a multiple of what is free and what those that
+// are there take already, since a disk takes only what was written to it and few are ever filled. Where too many
+// are, the guests get I/O errors, and no new disk is made.
 export async function guestDiskBytes(dir: string, takenBytes: number): Promise<number> {
   const { bsize, bavail } = await statfs(dir);
-  return Math.max(1, bsize * bavail + takenBytes - keptDiskBytes); // 0 would mean that it is not known.
+  return Math.max(1, (bsize * bavail + takenBytes - keptDiskBytes) * diskOvercommit); // 0 would mean that it is not known.
 }
 
 export interface HostCapacity {
