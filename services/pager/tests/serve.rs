@@ -204,13 +204,14 @@ fn a_file_that_is_truncated_later_kills_the_vm_with_the_reason() {
 
 #[test]
 fn damaged_files_are_refused_before_a_vm_comes() {
-    let damage: [(&str, &dyn Fn(&Snapshot)); 4] = [
-        ("memfile.header", &|snapshot| flip(&snapshot.place.at("memfile.header"), 40)),
-        ("memfile.sn-", &|snapshot| {
+    type Damage = (&'static str, fn(&Snapshot));
+    let damage: [Damage; 4] = [
+        ("memfile.header", |snapshot| flip(&snapshot.place.at("memfile.header"), 40)),
+        ("memfile.sn-", |snapshot| {
             OpenOptions::new().write(true).open(snapshot.memfile(1)).unwrap().set_len(4096).unwrap();
         }),
-        (".sums", &|snapshot| flip(&snapshot.sums(1), 17)),
-        (".sums", &|snapshot| fs::write(snapshot.sums(0), encode::sums(&[1, 2, 3])).unwrap()),
+        (".sums", |snapshot| flip(&snapshot.sums(1), 17)),
+        (".sums", |snapshot| fs::write(snapshot.sums(0), encode::sums(&[1, 2, 3])).unwrap()),
     ];
     for (named, damage) in damage {
         let snapshot = Snapshot::chain(23, BLOCKS, 2);
@@ -241,6 +242,22 @@ fn a_guest_whose_pager_died_waits_and_sees_no_zeros() {
     assert!(guest.waits());
     guest.process.kill();
     assert_eq!(guest.process.signal(), SIGKILL, "and can be killed");
+}
+
+#[test]
+fn a_page_that_somebody_else_filled_meanwhile_is_not_waited_for() {
+    let snapshot = Snapshot::full(29, BLOCKS);
+    let pager = Pager::serving(&snapshot, Options::default());
+    let mut guest = Guest::lazy(&snapshot, &pager.socket);
+    pager.prefetched();
+    pager.process.signal_it(libc::SIGSTOP);
+    guest.tell("sum 700 1");
+    assert!(guest.waits());
+    let ram = OpenOptions::new().write(true).open(snapshot.place.at("ram")).unwrap();
+    ram.write_all_at(&[7; 4096], 700 * 4096).unwrap();
+    pager.process.signal_it(libc::SIGCONT);
+    assert_eq!(guest.process.line(), crc32fast::hash(&[7; 4096]).to_string());
+    assert_eq!(guest.sum(701, 50), snapshot.sum(701, 50));
 }
 
 #[test]

@@ -268,7 +268,7 @@ describe.each(databaseServers)('on $name', ({ startServer }) => {
   test('replaces a template of the same name and lists them by name', async () => {
     await using mesh = await startTestMesh(database);
     await mesh.putTemplate('alpine');
-    const template = { name: 'debian', image: 'debian-2', vcpuCount: 4, memoryBytes: 64n * MiB, diskBytes: MiB };
+    const template = { name: 'debian', image: 'debian-2', vcpuCount: 4, memoryBytes: 128n * MiB, diskBytes: MiB };
     await mesh.inside.putTemplate({ template: { ...template, description: 'd', defaultUser: 'user' } }, soon());
     const { templates } = await mesh.inside.listTemplates({}, soon());
     expect(templates.map(({ name }) => name)).toEqual(['alpine', 'debian']);

@@ -231,13 +231,14 @@ describe.each(databaseServers)('on $name', ({ startServer }) => {
     await eventually('nothing is recorded of snapshots', async () => (await rows(mesh, 'snapshots')) === 0);
   });
 
-  test('deletes the files of a destroyed paused sandbox before it says so', async () => {
+  test('deletes the files and the variables of a destroyed paused sandbox before it says so', async () => {
     await using mesh = await startTestMesh(database);
     const host = await mesh.addHost('h1');
     const { id } = await mesh.create();
     const { sandbox } = await mesh.sandboxes.pause({ sandboxId: id, waitDurable: true }, soon());
     await mesh.sandboxes.destroy({ sandboxId: id }, soon());
     expect(host.deleted).toEqual([sandbox?.snapshotId]);
+    expect(await rows(mesh, 'sandbox_environments')).toBe(0);
     expect(await mesh.get(id)).toMatchObject({ state: SandboxState.DESTROYED, snapshotId: '', isDurable: false });
   });
 

@@ -1,12 +1,17 @@
 // The worker thread in which memory and disks are read in bulk, so that the event loop of the service stays free.
-import { parentPort } from 'node:worker_threads';
+import { setPriority } from 'node:os';
+import { parentPort, workerData } from 'node:worker_threads';
 
 import { messageOf } from '@wrenn/kit/errors';
 import { WrennError } from '@wrenn/kit/errors';
 
 import { Cancelled } from './adapters/file-check.ts';
-import { type Answer, type Order } from './adapters/job-thread.ts';
+import type { Answer, Order, WorkerSettings } from './adapters/job-thread.ts';
 import { jobs } from './adapters/jobs.ts';
+import { threadId } from './adapters/thread-id.ts';
+
+// Linux keeps a priority for each thread.
+setPriority(threadId(), (workerData as WorkerSettings).nice);
 
 parentPort?.on('message', ({ number, kind, input, flag }: Order) => {
   const cancelled = new Int32Array(flag);

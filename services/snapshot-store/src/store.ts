@@ -43,8 +43,10 @@ export async function openStore({ dataDir, ramDir, commitRetryMs, run, clock, lo
   const ram = await RamDirectory.open(ramDir, log);
   const backend = new Qcow2Overlay(run);
   const verified = new VerifiedFiles();
-  // Commits and checks take their time; what a restore waits for has a thread of its own.
-  const [commits, restores, checks] = [new JobThread(worker), new JobThread(worker), new JobThread(worker)];
+  // Commits and checks take their time; what a restore waits for has a thread of its own. A commit stands back for
+  // the VM that goes on at the same moment.
+  const commits = new JobThread(worker, { nice: 10 });
+  const [restores, checks] = [new JobThread(worker, { nice: 0 }), new JobThread(worker, { nice: 0 })];
   const images = new StoredImages({ directory, run, clock });
   const disks = new StoredDisks({ directory, ram, backend, verified, clock });
   const staged = new StagedSnapshots({ ram, directory, verified, log });

@@ -1,6 +1,6 @@
 // The real process: what it leaves when it is killed, and how it ends.
 import { once } from 'node:events';
-import { readdir, stat } from 'node:fs/promises';
+import { readFile, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { inMs } from '@wrenn/kit/deadlines';
@@ -69,4 +69,15 @@ test('only its own user can reach the socket, and SIGTERM ends the store cleanly
   const [code] = (await once(store.child, 'exit')) as [number | null];
   expect(code).toBe(0);
   await expect(stat(socket)).rejects.toMatchObject({ code: 'ENOENT' });
+});
+
+test('commits stand back for everything else on the host', async () => {
+  await using dir = await workDir();
+  await using store = await spawnStore(dir);
+  const tasks = `/proc/${store.child.pid}/task`;
+  const stats = await Promise.all((await readdir(tasks)).map((task) => readFile(join(tasks, task, 'stat'), 'utf8')));
+  // Field 19, counted behind the name in parentheses.
+  const nices = stats.map((stat) => Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16]));
+  expect(nices.filter((nice) => nice === 10)).toHaveLength(1);
+  expect(new Set(nices)).toEqual(new Set([0, 10]));
 });

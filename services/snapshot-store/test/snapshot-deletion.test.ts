@@ -142,3 +142,18 @@ test('opening, deleting and pausing at once never leave a VM without what it nee
   await eventually('nothing is left', async () => (await snapshotDirs(dir)).length === 0);
   expect(await readdir(join(dir.ram, 'store', 'opened'))).toEqual([]);
 });
+
+test('a deletion that meets the end of a commit waits for nothing and leaves nothing', async () => {
+  await using dir = await workDir();
+  await using store = await startStore(dir);
+  for (let round = 0; round < 12; round++) {
+    const { sandboxId } = await boot(store, dir);
+    const { id } = await stage(store, dir, { sandboxId, touched: { 0: 'a' } });
+    // Some before it is published, some at that moment, some after.
+    const seen = [() => true, async () => (await snapshotDirs(dir)).includes(id), () => durable(store, id)][round % 3]!;
+    await eventually('the commit is so far', async () => Boolean(await seen()));
+    await drop(store, id);
+    await expect(durable(store, id)).rejects.toMatchObject(missing);
+  }
+  await eventually('nothing is left', async () => (await snapshotDirs(dir)).length === 0);
+});

@@ -24,7 +24,7 @@ const shape = {
   pager: absolutePath(), // services/pager: its program, and the library that QEMU preloads.
   shim: absolutePath(),
   runDir: absolutePath().default('/run/wrenn/vm-runtime'),
-  dataDir: absolutePath().default('/var/lib/wrenn/vm-runtime'),
+  dataDir: absolutePath().default('/var/lib/wrenn/vm-runtime'), // On the file system that disks are on: its room is reported.
   ramDir: absolutePath().default('/dev/shm/wrenn'), // Guest memory; must be a tmpfs.
 };
 

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { chmod, mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 import { systemClock } from '@wrenn/kit/clock';
 import { armFailpoints } from '@wrenn/kit/failpoint';
@@ -15,15 +15,14 @@ import { PortService } from '@wrenn/proto/wrenn/v1/port';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { VmRuntimeService } from '@wrenn/proto/wrenn/vmruntime/v1/vmruntime';
 
-import { chooseAccelerator, measureTscKhz, qemuVersion } from './adapters/accelerator.ts';
-import { copyBootFiles } from './adapters/boot-files.ts';
+import { qemuVersion } from './adapters/accelerator.ts';
 import { BulkThread } from './adapters/bulk-thread.ts';
 import { Cgroups } from './adapters/cgroups.ts';
 import { GrpcAgentDialer } from './adapters/grpc-guest-agent.ts';
-import { HostReport, guestMemoryBytes } from './adapters/host-report.ts';
+import { HostReport, guestDiskBytes, guestMemoryBytes } from './adapters/host-report.ts';
 import { NetworkSlots } from './adapters/network-slots.ts';
-import { cpuModelOf, digestOf } from './adapters/machine-facts.ts';
 import { Pager } from './adapters/pager.ts';
+import { findPlatform } from './adapters/platform.ts';
 import { Qemu } from './adapters/qemu.ts';
 import { StoreDisks } from './adapters/store-disks.ts';
 import { StoreSnapshots } from './adapters/store-snapshots.ts';
@@ -47,11 +46,9 @@ await runService(async () => {
   const store = stop.own('snapshot-store lanes', new Lanes(config.snapshotStore, 'the snapshot store'));
   const scheduler = stop.own('scheduler lanes', new Lanes(config.scheduler, 'the scheduler'));
 
-  const { kernel, initramfs, pager, shim } = config;
-  const boot = await copyBootFiles(join(config.runDir, 'boot'), { kernel, initramfs, pager, shim });
-  const guest = { kernel: boot.kernel, initramfs: boot.initramfs };
-  const tscKhz = await measureTscKhz(config.agentBinary);
-  const accelerator = await chooseAccelerator(guest, tscKhz, config.dataDir, log);
+  // Takes seconds when anything has changed. New VMs wait for it; those that run are served meanwhile.
+  const bootDir = join(config.runDir, 'boot');
+  const platform = findPlatform({ ...config, bootDir }, log);
   const vmsDir = join(config.runDir, 'vms');
   await mkdir(config.ramDir, { recursive: true });
   // VMMs, each as its own uid, pass through to what is theirs; the store may have made it for itself alone.
@@ -61,18 +58,16 @@ await runService(async () => {
   const bulk = stop.own('bulk thread', new BulkThread(bulkSettings, log));
   const slots = new NetworkSlots(network);
   const snapshots = new StoreSnapshots(store);
-  const vmm = `qemu ${await qemuVersion()}`;
+  const disks = new StoreDisks(store);
   const vms = stop.own(
     'vms',
     new VmTable({
       slots,
-      disks: new StoreDisks(store),
+      disks,
       snapshots,
       vmm: new Qemu({
-        facts: { vmm, accelerator, cpuModel: await cpuModelOf(accelerator), kernel: await digestOf(kernel) },
-        platform: { ...guest, accelerator, tscKhz },
-        pager: new Pager(boot.pager),
-        shim: boot.shim,
+        platform,
+        pager: new Pager(join(bootDir, basename(config.pager))),
         vmsDir,
         ramDir: config.ramDir,
         cgroups: new Cgroups(),
@@ -112,10 +107,14 @@ await runService(async () => {
     hostId: config.hostId,
     address: config.advertise,
     bulkAddress: config.bulkAdvertise,
-    vmm,
-    accelerator,
+    vmm: (await platform).facts.vmm,
+    accelerator: (await platform).accelerator,
     memoryBytes: await guestMemoryBytes(config.ramDir),
   };
-  stop.own('host report', new HostReport(scheduler, facts, () => slots.capacity(), log));
+  const capacity = {
+    slotCount: () => slots.capacity(),
+    diskBytes: async () => guestDiskBytes(config.dataDir, await disks.realBytes()),
+  };
+  stop.own('host report', new HostReport(scheduler, facts, capacity, log));
   await stop.onSignal();
 });

@@ -83,7 +83,7 @@ function specOf(request: CreateVmRequest): VmSpec {
     kind: 'boot',
     image: requireName(request.image, 'image'),
     vcpuCount: requireWithin(request.vcpuCount, 'vcpu_count', 1, 32),
-    memoryBytes: requireBytesWithin(request.memoryBytes, 'memory_bytes', 64 * MiB, 64 * GiB, 2 * MiB),
+    memoryBytes: requireBytesWithin(request.memoryBytes, 'memory_bytes', 96 * MiB, 64 * GiB, 2 * MiB),
     diskBytes: requireBytesWithin(request.diskBytes, 'disk_bytes', MiB, 1024 * GiB, MiB),
   };
 }

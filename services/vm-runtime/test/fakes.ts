@@ -15,7 +15,7 @@ import type {
   StartOptions,
 } from '../src/domain/guest-agent.ts';
 import type { GuestFiles } from '../src/domain/guest-files.ts';
-import type { OpenedSnapshot, Snapshots, StageRequest } from '../src/domain/snapshot.ts';
+import type { OpenedSnapshot, Snapshots, StageRequest, VmmFacts } from '../src/domain/snapshot.ts';
 import type { BulkServer, Death, Disks, Journal, Launch, Machine, Slots, VmRecord, Vmm } from '../src/domain/vm.ts';
 
 export class FakeSlots implements Slots {
@@ -75,6 +75,7 @@ export class FakeMachine implements Machine {
   }
 
   async readConsole(): Promise<Uint8Array> {
+    if (!this.isHealthy) throw new WrennError('VMM_DIED', 'it gives none');
     return Buffer.from('last words');
   }
 
@@ -93,17 +94,19 @@ export class FakeMachine implements Machine {
 }
 
 export class FakeVmm implements Vmm {
-  readonly facts = { vmm: 'qemu 1', accelerator: 'tcg', cpuModel: 'max', kernel: 'sha256:0' };
+  readonly madeOf = { vmm: 'qemu 1', accelerator: 'tcg', cpuModel: 'max', kernel: 'sha256:0' };
   readonly running = new Map<SandboxId, FakeMachine>();
   readonly launches: Launch[] = [];
   startCount = 0;
   failure: Error | undefined;
+  startsHealthy = true;
 
   async start(launch: Launch): Promise<Machine> {
     const { sandboxId } = launch;
     this.launches.push(launch);
     this.startCount++;
     const machine = new FakeMachine();
+    machine.isHealthy = this.startsHealthy;
     this.running.set(sandboxId, machine);
     if (this.failure) throw this.failure;
     return machine;
@@ -111,6 +114,10 @@ export class FakeVmm implements Vmm {
 
   adopt(sandboxId: SandboxId): Machine | undefined {
     return this.running.get(sandboxId);
+  }
+
+  async facts(): Promise<VmmFacts> {
+    return this.madeOf;
   }
 
   async kill(sandboxId: SandboxId): Promise<void> {

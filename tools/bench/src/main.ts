@@ -9,12 +9,16 @@ import { table } from '@wrenn/cli/output/table';
 import { TestMesh } from '@wrenn/e2e/mesh';
 import { writeDurably } from '@wrenn/kit/durable-file';
 
+import { breadthExec } from './breadth-exec.ts';
+import { breadthFiles } from './breadth-files.ts';
 import { describeMachine } from './machine.ts';
 import type { Row } from './measurement.ts';
 import { spineCreate, spineExec } from './spine.ts';
 
-const slots = { firstSlot: 20_100, lastSlot: 20_163 };
-const measurements = [spineCreate, spineExec];
+// Beside another run on the machine it names its own first slot, as the end-to-end tests do.
+const firstSlot = Number(process.env['WRENN_E2E_FIRST_SLOT'] ?? 20_100);
+const place = { firstSlot, lastSlot: firstSlot + 31 };
+const measurements = [spineCreate, spineExec, breadthFiles, breadthExec];
 const tell = (line: string) => void process.stderr.write(`${line}\n`);
 
 const filter = process.argv[2] ?? '';
@@ -30,7 +34,8 @@ await chmod(dataDir, 0o711); // PostgreSQL and the VMMs run as users of their ow
 const rows: Row[] = [];
 try {
   tell('bench: starting a mesh');
-  await using mesh = await TestMesh.start({ place: { dataDir, ...slots }, templates: ['minimal'], logLevel: 'warn' });
+  const templates = ['minimal', 'debian'];
+  await using mesh = await TestMesh.start({ place: { dataDir, ...place }, templates, logLevel: 'warn' });
   const machine = await describeMachine(mesh);
   for (const measurement of chosen) {
     tell(`bench: ${measurement.ids[0]}`);

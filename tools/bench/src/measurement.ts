@@ -36,3 +36,11 @@ export function median(values: readonly number[]): number {
   if (upper === undefined) throw new RangeError('no values to take the median of');
   return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? upper)) / 2;
 }
+
+// The value that the given share of all values does not exceed: 0.99 for the 99th percentile.
+export function percentile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const value = sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];
+  if (value === undefined) throw new RangeError('no values to take a percentile of');
+  return value;
+}

@@ -1,10 +1,6 @@
 // The cost of the mesh over what it is built on. Both sides run in turns, so that a machine that is
 // busy for a while is busy for both.
-import type { TestMesh } from '@wrenn/e2e/mesh';
-import { inMs } from '@wrenn/kit/deadlines';
-import { Lanes } from '@wrenn/kit/lanes';
-import { Process } from '@wrenn/proto/process/process';
-
+import { AgentExec, execTrue, timed } from './exec.ts';
 import { type Measurement, median, row } from './measurement.ts';
 import { RawBoot } from './raw-boot.ts';
 
@@ -46,14 +42,8 @@ export const spineExec: Measurement = {
   ids: ['spine.exec_overhead_ms', 'spine.exec_mesh_ms', 'spine.exec_agent_ms'],
   async run(mesh, tell) {
     const guest = await mesh.create(template);
-    const lanes = new Lanes(`${await guest.address()}:49983`, 'the guest agent');
-    const agent = lanes.client('interactive', Process);
-    const straight = async () => {
-      for await (const { event } of agent.start({ process: { cmd: 'true' }, stdin: false }, inMs(30_000))) {
-        if (event?.event.case === 'end' && event.event.value.exitCode === 0) return;
-      }
-      throw new Error('the agent did not tell the end of `true`');
-    };
+    const agent = await AgentExec.at(guest);
+    const straight = () => agent.runTrue();
     const throughMesh = () => execTrue(mesh, guest.id);
     const times = { agent: [] as number[], mesh: [] as number[] };
     for (let round = 0; round < warmUpRounds + execRounds; round++) {
@@ -62,7 +52,7 @@ export const spineExec: Measurement = {
       times.agent.push(agentMs);
       times.mesh.push(meshMs);
     }
-    lanes.close();
+    agent.close();
     await guest.destroy();
     const [meshMs, agentMs] = [median(times.mesh), median(times.agent)];
     tell(`${execRounds} rounds: agent ${agentMs.toFixed(2)} ms, mesh ${meshMs.toFixed(2)} ms`);
@@ -73,14 +63,3 @@ export const spineExec: Measurement = {
     ];
   },
 };
-
-async function execTrue(mesh: TestMesh, sandboxId: string): Promise<void> {
-  const { exitCode } = await mesh.client.processes.exec({ sandboxId, process: { command: 'true' } }, inMs(30_000));
-  if (exitCode !== 0) throw new Error(`\`true\` exited with ${exitCode}`);
-}
-
-async function timed(work: () => Promise<void>): Promise<number> {
-  const startedAtMs = performance.now();
-  await work();
-  return performance.now() - startedAtMs;
-}

@@ -25,6 +25,8 @@ export interface ChaosOptions {
   readonly failpointFile: string;
   // Only faults whose name holds this text.
   readonly filter: string;
+  // Without the pass over every step.
+  readonly isRoundsOnly: boolean;
 }
 
 const maxResidents = 4;
@@ -40,7 +42,7 @@ export async function runChaos(options: ChaosOptions): Promise<void> {
   const faults = [...randomFaults({ ...options, population }).filter(isChosen), ...steps];
   if (faults.length === 0) throw new Error(`no fault has "${options.filter}" in its name`);
   await Promise.all([population.create(), population.create()]);
-  for (const [index, fault] of alternated(steps).entries()) {
+  for (const [index, fault] of alternated(options.isRoundsOnly ? [] : steps).entries()) {
     history.note(`step ${index + 1} of ${steps.length}: ${fault.name}`);
     await dieOnce(population, dice, fault, history);
     await settle(options, population, fault);
@@ -143,7 +145,7 @@ async function problemsOf(mesh: TestMesh, population: Population): Promise<strin
   if (down.length > 0) return down;
   try {
     const problems = await population.disagreements(vmmsOf(mesh));
-    return problems.length > 0 ? problems : await strangersOn(mesh, vmmsOf(mesh));
+    return problems.length > 0 ? problems : await strangersOn(mesh, vmmsOf(mesh), population.recorded);
   } catch (error) {
     return [`the mesh cannot be asked: ${messageOf(error)}`];
   }

@@ -23,6 +23,7 @@ const { values, positionals } = parseArgs({
     minutes: { type: 'string', default: '5' },
     count: { type: 'string', default: '1000' },
     fault: { type: 'string', default: '' },
+    'rounds-only': { type: 'boolean', default: false },
     'first-slot': { type: 'string', default: '20500' },
   },
 });
@@ -34,7 +35,9 @@ const count = Number(values.count);
 const firstSlot = Number(values['first-slot']);
 const numbersAreGood = [seed, count, firstSlot].every((value) => Number.isInteger(value) && value >= 0) && minutes > 0;
 if (!['chaos', 'soak'].includes(mode) || positionals.length > 1 || !numbersAreGood) {
-  process.stderr.write('usage: chaos [--seed N] [--minutes M] [--fault TEXT] | soak [--seed N] [--count N]\n');
+  process.stderr.write(
+    'usage: chaos [--seed N] [--minutes M] [--fault TEXT] [--rounds-only] | soak [--seed N] [--count N]\n',
+  );
   process.exit(2);
 }
 
@@ -52,7 +55,9 @@ try {
     if (mode === 'soak') before = await runSoak({ mesh, dice, history, count });
     else {
       const roundsMs = minutes * 60_000;
-      await runChaos({ mesh, dice, seed, history, roundsMs, failpointFile, filter: values.fault });
+      const filter = values.fault;
+      const isRoundsOnly = values['rounds-only'];
+      await runChaos({ mesh, dice, seed, history, roundsMs, failpointFile, filter, isRoundsOnly });
     }
     process.stdout.write(`\n${growthTable(before, measure(mesh.mesh))}\n\n`);
   } finally {

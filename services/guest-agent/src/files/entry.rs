@@ -24,9 +24,14 @@ impl Names {
 
 /// Of the link's target, if it leads somewhere; else of the link itself.
 pub fn describe(path: &Path, names: &Names) -> io::Result<EntryInfo> {
-    let own = fs::symlink_metadata(path)?;
-    let target = if own.is_symlink() { fs::read_link(path).ok() } else { None };
-    let seen = if own.is_symlink() { fs::metadata(path).unwrap_or(own) } else { own };
+    describe_as(path, path, names)
+}
+
+/// What is at `at`, under the path that the caller knows it by.
+pub fn describe_as(path: &Path, at: &Path, names: &Names) -> io::Result<EntryInfo> {
+    let own = fs::symlink_metadata(at)?;
+    let target = if own.is_symlink() { fs::read_link(at).ok() } else { None };
+    let seen = if own.is_symlink() { fs::metadata(at).unwrap_or(own) } else { own };
     let name = |names: &HashMap<u32, String>, id: u32| names.get(&id).cloned().unwrap_or_else(|| id.to_string());
     Ok(EntryInfo {
         name: path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),

@@ -1,17 +1,21 @@
 //! The operations on files and directories. Symbolic links are followed only where the last part of a path
 //! is one and the caller looks at it; nothing is removed through a link.
 
-use super::entry::{Names, describe};
+use super::entry::{Names, describe, describe_as};
 use super::failure;
 use crate::fault::{Fault, Outcome, Reason};
 use crate::proto::filesystem::EntryInfo;
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::Mode;
 use std::fs::{self, DirBuilder};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 const DIR_MODE: u32 = 0o755;
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 pub const MAX_DEPTH: u32 = 64;
 const MAX_ENTRIES: usize = 50_000;
 
@@ -77,30 +81,34 @@ pub fn remove(path: &Path) -> Outcome<()> {
     }
 }
 
-/// Sorted by path. Links to directories are listed, not entered; a directory below the first that the user
-/// may not read is listed without its contents.
+/// Sorted by path. Links to directories are listed, not entered, even if they come while it walks; a directory
+/// below the first that the user may not read is listed without its contents.
 pub fn list(path: &Path, depth: u32) -> Outcome<Vec<EntryInfo>> {
     let names = Names::read();
     let mut entries = Vec::new();
-    let mut level: Vec<PathBuf> = vec![path.to_owned()];
+    let top = open(path, DIRECTORY, Mode::empty()).map_err(|e| failure(path, &e.into()))?;
+    let mut level: Vec<PathBuf> = vec![PathBuf::new()];
     for depth in 0..depth {
         let mut deeper = Vec::new();
         for dir in level {
-            let listing = match fs::read_dir(&dir) {
-                Ok(listing) => listing,
-                Err(e) if depth == 0 => return Err(failure(&dir, &e)),
+            // Its entries are looked at through what is open, whatever its name leads to by then.
+            let opened = open_below(&top, &dir).and_then(|opened| Ok((fs::read_dir(through(&opened))?, opened)));
+            let (listing, _opened) = match opened {
+                Ok(opened) => opened,
+                Err(e) if depth == 0 => return Err(failure(path, &e)),
                 Err(_) => continue,
             };
             // What vanishes while it is listed is not there.
             for item in listing.flatten() {
-                let Ok(entry) = describe(&item.path(), &names) else { continue };
+                let relative = dir.join(item.file_name());
+                let Ok(entry) = describe_as(&path.join(&relative), &item.path(), &names) else { continue };
                 if entries.len() == MAX_ENTRIES {
                     let message = format!("{} holds more than {MAX_ENTRIES} entries", path.display());
                     return Err(Fault::new(Reason::TooManyEntries, message));
                 }
                 entries.push(entry);
                 if item.file_type().is_ok_and(|t| t.is_dir()) {
-                    deeper.push(item.path());
+                    deeper.push(relative);
                 }
             }
         }
@@ -108,4 +116,14 @@ pub fn list(path: &Path, depth: u32) -> Outcome<Vec<EntryInfo>> {
     }
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(entries)
+}
+
+fn open_below(top: &OwnedFd, relative: &Path) -> io::Result<OwnedFd> {
+    let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+    let how = OpenHow::new().flags(DIRECTORY).resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    Ok(openat2(top, relative, how)?)
+}
+
+fn through(dir: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", dir.as_raw_fd()).into()
 }

@@ -8,6 +8,7 @@ mod network;
 
 use crate::console::say;
 use crate::machine;
+use crate::memory;
 use crate::server;
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::resource::{Resource, setrlimit};
@@ -17,6 +18,9 @@ use std::time::{Duration, Instant};
 
 /// Descriptors that one process may open, the agent included.
 const OPEN_FILES: u64 = 524_288;
+/// Memory for each thread that there may be: with less, a fork bomb would end in a shortage of it, which kills.
+const BYTES_PER_THREAD: u64 = 512 * 1024;
+const LEAST_THREADS: u64 = 256;
 /// Until Init names the guest.
 const HOSTNAME: &str = "wrenn";
 const SYSCTLS: [(&str, &str); 3] = [
@@ -74,7 +78,8 @@ fn boot() -> Result<(), Failure> {
 
 /// Comforts that no guest has to stop for.
 fn settle() {
-    for (name, value) in SYSCTLS {
+    let threads = (memory::total_bytes() / BYTES_PER_THREAD).max(LEAST_THREADS).to_string();
+    for (name, value) in SYSCTLS.into_iter().chain([("kernel/threads-max", threads.as_str())]) {
         if let Err(e) = fs::write(format!("/proc/sys/{name}"), value) {
             say(format_args!("sysctl {name}: {e}"));
         }

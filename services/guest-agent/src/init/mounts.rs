@@ -25,7 +25,7 @@ fn attach(kind: &str, target: &str, flags: MsFlags, data: &str) -> Result<(), Fa
 
 /// What the boot itself needs.
 pub fn kernel_interfaces() -> Result<(), Failure> {
-    attach("devtmpfs", "/dev", MsFlags::MS_NOSUID, "mode=0755")?;
+    attach("devtmpfs", "/dev", MsFlags::MS_NOSUID, "mode=0755,size=4m")?;
     attach("proc", "/proc", NO_PROGRAMS, "")?;
     attach("sysfs", "/sys", NO_PROGRAMS, "")
 }
@@ -53,11 +53,12 @@ pub fn switch_root() -> Result<(), Failure> {
     nix::unistd::chdir("/").naming("switch the root")
 }
 
-/// What programs expect beside the disk. /tmp stays on it: memory is dearer, and snapshots hold it.
+/// What programs expect beside the disk. /tmp stays on it: memory is dearer, and snapshots hold it. All that is
+/// in memory is bounded, and together by less than there is: what fills it is told so, and the guest lives.
 pub fn complete() -> Result<(), Failure> {
     attach("devpts", "/dev/pts", MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, "gid=5,mode=0620,ptmxmode=0666")?;
-    attach("tmpfs", "/dev/shm", NO_DEVICES, "mode=1777")?;
-    attach("tmpfs", "/run", NO_DEVICES, "mode=0755")?;
+    attach("tmpfs", "/dev/shm", NO_DEVICES, "mode=1777,size=50%")?;
+    attach("tmpfs", "/run", NO_DEVICES, "mode=0755,size=10%")?;
     for (link, target) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")] {
         symlink(target, format!("/dev/{link}")).naming(format_args!("make /dev/{link}"))?;
     }

@@ -174,8 +174,8 @@ pub fn no_process(errno: Errno) -> Fault {
     }
 }
 
-/// The child is as mortal as any program, and gets a sensible number of descriptors. A guest that forbids
-/// either still runs programs.
+/// The child is as mortal and as patient as any program, and gets a sensible number of descriptors. A guest that
+/// forbids any of it still runs programs.
 ///
 /// # Safety
 /// Only in a forked child, before it gives up root.
@@ -185,6 +185,7 @@ unsafe fn no_longer_protected() {
         let fd = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
         libc::write(fd, c"0".as_ptr().cast(), 1);
         libc::close(fd);
+        libc::setpriority(libc::PRIO_PROCESS, 0, 0);
         let mut files: libc::rlimit = std::mem::zeroed();
         if libc::getrlimit(libc::RLIMIT_NOFILE, &mut files) == 0 {
             files.rlim_cur = files.rlim_max.min(OPEN_FILES);

@@ -118,3 +118,21 @@ fn runs_a_hundred_processes_at_a_time() {
         assert_eq!((run.text(), run.end["exitCode"].as_i64().unwrap_or(0)), (format!("{n}\n"), *n));
     }
 }
+
+#[test]
+fn what_leaves_the_group_outlives_signals_and_deadlines_and_is_reaped_in_the_end() {
+    let agent = Agent::start();
+    let script = "setsid sleep 600 >/dev/null 2>&1 & echo $! ready; sleep 600";
+    let mut signalled = agent.sh(script);
+    let pid = signalled.pid();
+    let late = agent.stream("process.Process/Start", &sh(script), &[("connect-timeout-ms", "1000")]).run();
+    let daemon = |text: &str| text.split(' ').next().unwrap().parse::<u32>().unwrap();
+    let daemons = [daemon(&signalled.until("ready").text()), daemon(&late.text())];
+    signal(&agent, pid, "SIGNAL_SIGKILL");
+    assert_eq!((&signalled.rest().end["exitCode"], &late.end["exitCode"]), (&json!(137), &json!(137)));
+    for pid in daemons {
+        assert!(is_alive(pid));
+        agent.sh(&format!("kill -9 {pid}")).run();
+        eventually("it is reaped", || !is_alive(pid));
+    }
+}

@@ -1,9 +1,12 @@
 //! Files and directories, touched with the caller's rights.
 
 use crate::support::{Agent, Refusal, Scratch};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn fs_call(agent: &Agent, user: &str, method: &str, request: Value) -> Result<Value, Refusal> {
     agent.call_as(user, &format!("filesystem.Filesystem/{method}"), &request)
@@ -162,4 +165,49 @@ fn refuses_paths_that_no_file_can_have() {
         said("not_found", "PATH_NOT_FOUND")
     );
     assert_eq!(fs_call(&agent, "", "Stat", json!({ "path": "" })).unwrap()["entry"]["path"], "/root");
+}
+
+/// Ends the thread that looks at it, however the test ends.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn walks_never_leave_through_a_link_that_is_swapped_in() {
+    let (agent, scratch) = (Agent::start(), Scratch::new());
+    fs::create_dir_all(scratch.at("outside/deep")).unwrap();
+    let secret = scratch.file("outside/deep/secret", "x", 0o644);
+    let (tree, a, b) = (scratch.at("tree"), scratch.at("tree/a"), scratch.at("tree/b"));
+    let plant = || {
+        fs::create_dir_all(scratch.at("tree/a/deep")).unwrap();
+        symlink("../outside", &b).unwrap();
+    };
+    plant();
+    let (is_over, still) = (AtomicBool::new(false), Mutex::new(()));
+    std::thread::scope(|scope| {
+        let _over = Over(&is_over);
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let _moving = still.lock().unwrap();
+                // Fails while one of them is removed.
+                let _ = renameat2(AT_FDCWD, a.as_str(), AT_FDCWD, b.as_str(), RenameFlags::RENAME_EXCHANGE);
+            }
+        });
+        for _ in 0..300 {
+            let answer = fs_call(&agent, "", "ListDir", json!({ "path": tree, "depth": 64 })).unwrap().to_string();
+            assert!(!answer.contains("secret"), "{answer}");
+        }
+        for _ in 0..100 {
+            // It may find that what it removes is not what it was, or is not empty.
+            let _ = fs_call(&agent, "", "Remove", json!({ "path": tree }));
+            assert!(fs::exists(&secret).unwrap());
+            let _still = still.lock().unwrap();
+            let _ = fs::remove_dir_all(&tree);
+            plant();
+        }
+    });
 }

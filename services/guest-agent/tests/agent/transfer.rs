@@ -372,6 +372,24 @@ fn passes_on_files_larger_than_its_memory() {
 }
 
 #[test]
+fn moves_bytes_without_asking_the_kernel_for_memory_again_and_again() {
+    let (agent, scratch) = (Agent::start(), Scratch::new());
+    let (path, content) = (scratch.at("moved"), vec![7; 32 << 20]);
+    let pages_filled = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", agent.pid())).unwrap();
+        stat.rsplit(") ").next().unwrap().split(' ').nth(7).unwrap().parse::<u64>().unwrap()
+    };
+    let both_ways = || {
+        let before = pages_filled();
+        assert_eq!(put(&agent, &path, "", &content).status, 200);
+        assert_eq!(get(&agent, &path, &[]).body.len(), content.len());
+        pages_filled() - before
+    };
+    both_ways();
+    assert!(both_ways() < 1000, "of 16,384 that the bytes would fill");
+}
+
+#[test]
 fn a_file_that_becomes_shorter_is_not_passed_off_as_whole() {
     let (agent, scratch) = (Agent::start(), Scratch::new());
     let path = scratch.at("shrinking");

@@ -4,10 +4,10 @@ use crate::format::header::Header;
 use std::collections::VecDeque;
 
 /// Sorted together, and so joined into pieces: the working set is in place before the VM runs, so that the order
-/// within it matters little, while a copy of many pages costs a third of as many copies of one.
+/// within it matters little, while pages copied together cost half of pages copied one by one.
 const SORTED_TOGETHER: usize = 4096;
-/// So that a fault never waits long: 1 MiB.
-pub const MOST_PIECE_BLOCKS: u32 = 256;
+/// 256 KiB: longer ones are no faster, and a fault that comes meanwhile waits for the end of one.
+pub const MOST_PIECE_BLOCKS: u32 = 64;
 
 pub struct Prefetch {
     /// First block and number of blocks.

@@ -99,8 +99,14 @@ impl Process {
         self.wait().code().unwrap_or(-1)
     }
 
+    /// What ended it.
     pub fn signal(&mut self) -> i32 {
         self.wait().signal().unwrap_or(-1)
+    }
+
+    pub fn signal_it(&self, signal: i32) {
+        // SAFETY: the child has not been waited for: the number is still its own.
+        assert_eq!(unsafe { libc::kill(self.child.id() as libc::pid_t, signal) }, 0);
     }
 
     pub fn kill(&mut self) {

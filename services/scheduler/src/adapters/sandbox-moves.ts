@@ -58,6 +58,8 @@ async function changeState(tx: Knex.Transaction, seen: Sandbox, move: Move, at: 
       } as never,
       '*',
     );
+  // Nobody starts a process in it again, and variables may be secrets.
+  if (row && !isLive(move.to)) await tx('sandbox_environments').where({ sandbox_id: seen.id }).delete();
   return row && sandboxOf(row as SandboxRow);
 }
 

@@ -45,10 +45,10 @@ test('takes the template’s values where the request names none, and an hour to
 });
 
 test('prefers the values of the request', () => {
-  const request = read({ vcpuCount: 4, memoryBytes: 64n * MiB, diskBytes: 3n * GiB, ttl: seconds(1, 500_000_000) });
+  const request = read({ vcpuCount: 4, memoryBytes: 128n * MiB, diskBytes: 3n * GiB, ttl: seconds(1, 500_000_000) });
   expect(specOf(request, template)).toMatchObject({
     vcpuCount: 4,
-    memoryBytes: Number(64n * MiB),
+    memoryBytes: Number(128n * MiB),
     diskBytes: Number(3n * GiB),
     ttlMs: 1500,
   });
@@ -62,10 +62,10 @@ describe('accepts the bounds of each field and refuses what lies beyond', () => 
     ['template', { template: 'a-1' }, { template: 'Debian' }],
     ['template', { template: 'a' }, { template: '../a' }],
     ['vcpu_count', { vcpuCount: 32 }, { vcpuCount: 33 }],
-    ['memory_bytes', { memoryBytes: 64n * MiB }, { memoryBytes: 62n * MiB }],
+    ['memory_bytes', { memoryBytes: 96n * MiB }, { memoryBytes: 94n * MiB }],
     ['memory_bytes', { memoryBytes: 64n * GiB }, { memoryBytes: 64n * GiB + 2n * MiB }],
-    ['memory_bytes', { memoryBytes: 66n * MiB }, { memoryBytes: 65n * MiB }],
-    ['memory_bytes', { memoryBytes: 64n * MiB }, { memoryBytes: 2n ** 64n - 1n }],
+    ['memory_bytes', { memoryBytes: 98n * MiB }, { memoryBytes: 97n * MiB }],
+    ['memory_bytes', { memoryBytes: 128n * MiB }, { memoryBytes: 2n ** 64n - 1n }],
     ['disk_bytes', { diskBytes: MiB }, { diskBytes: MiB + 1n }],
     ['disk_bytes', { diskBytes: 1024n * GiB }, { diskBytes: 1024n * GiB + MiB }],
     ['ttl', { ttl: seconds(1) }, { ttl: seconds(0, 999_000_000) }],

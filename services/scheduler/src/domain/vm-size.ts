@@ -9,7 +9,7 @@ export function requireVcpuCount(value: number, field: string): number {
 }
 
 export function requireMemoryBytes(value: bigint, field: string): number {
-  return requireBytesWithin(value, field, 64 * MiB, 64 * GiB, 2 * MiB);
+  return requireBytesWithin(value, field, 96 * MiB, 64 * GiB, 2 * MiB);
 }
 
 export function requireDiskBytes(value: bigint, field: string): number {

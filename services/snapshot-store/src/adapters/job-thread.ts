@@ -29,6 +29,10 @@ export interface Answer {
   readonly failure?: Failure;
 }
 
+export interface WorkerSettings {
+  readonly nice: number; // 0 to 19: how much it stands back for others.
+}
+
 interface Waiter {
   readonly resolve: (output: never) => void;
   readonly reject: (error: Error) => void;
@@ -36,12 +40,14 @@ interface Waiter {
 
 export class JobThread {
   readonly #script: URL;
+  readonly #settings: WorkerSettings;
   readonly #waiters = new Map<number, Waiter>();
   #worker: Worker | undefined;
   #last = 0;
 
-  constructor(script: URL) {
+  constructor(script: URL, settings: WorkerSettings) {
     this.#script = script;
+    this.#settings = settings;
   }
 
   async run<K extends JobKind>(
@@ -73,7 +79,7 @@ export class JobThread {
 
   #running(): Worker {
     if (this.#worker) return this.#worker;
-    const worker = new Worker(this.#script);
+    const worker = new Worker(this.#script, { workerData: this.#settings });
     worker.on('message', (answer: Answer) => this.#answer(answer));
     worker.on('error', (error) => this.#fail(worker, error as Error));
     worker.on('exit', () => this.#fail(worker, new Error('the worker thread ended')));

@@ -7,6 +7,7 @@ import type { SnapshotId } from '@wrenn/kit/ids';
 
 import type { DiskBackend } from '../domain/disk-backend.ts';
 import { buildOf, generationOf, memfileName, sumsName, workingSetName } from '../domain/snapshot.ts';
+import { KeyedLocks } from '../domain/keyed-locks.ts';
 import { type CareFiles, corrupt } from '../domain/snapshot-care.ts';
 import type { Damage, SnapshotCheck } from '../domain/snapshot-parts.ts';
 import type { FileFacts, SnapshotManifest, StagedRecord } from '../domain/snapshot-manifest.ts';
@@ -29,6 +30,7 @@ export interface SnapshotCheckerParts {
 
 export class SnapshotChecker implements SnapshotCheck, CareFiles {
   readonly #parts: SnapshotCheckerParts;
+  readonly #locks = new KeyedLocks();
 
   constructor(parts: SnapshotCheckerParts) {
     this.#parts = parts;
@@ -57,7 +59,8 @@ export class SnapshotChecker implements SnapshotCheck, CareFiles {
   }
 
   async require(manifest: SnapshotManifest, signal?: AbortSignal): Promise<boolean> {
-    const damages = await this.damages(manifest, false, signal);
+    // Many restores of one snapshot read it once.
+    const damages = await this.#locks.exclusive(manifest.id, () => this.damages(manifest, false, signal));
     const serious = damages.find(({ file }) => file !== workingSetName);
     if (serious) throw corrupt(manifest.id, serious);
     return damages.length === 0;

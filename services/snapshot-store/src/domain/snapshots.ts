@@ -260,7 +260,8 @@ export class Snapshots {
       throw error;
     }
     await failpoint('store.snapshot.committed');
-    await this.collect();
+    // Not awaited: a collection may itself wait for this commit to end.
+    this.collect().catch((error: unknown) => log.error({ err: error }, 'deleted snapshots could not be removed'));
   }
 
   // Whether it is gone.

@@ -12,6 +12,8 @@ const periodMs = 3000;
 const callLimitMs = 2000;
 // What the host keeps for itself.
 const sharePercent = 80;
+const keptDiskBytes = 2 ** 30;
+const diskOvercommit = 4;
 
 export interface HostFacts {
   readonly hostId: string;
@@ -28,12 +30,25 @@ export async function guestMemoryBytes(ramDir: string): Promise<number> {
   return Math.floor(Math.min((totalmem() * sharePercent) / 100, bsize * blocks));
 }
 
+// How large the disks of sandboxes may be together where `dir` is: a multiple of what is free and what those that
+// are there take already, since a disk takes only what was written to it and few are ever filled. Where too many
+// are, the guests get I/O errors, and no new disk is made.
+export async function guestDiskBytes(dir: string, takenBytes: number): Promise<number> {
+  const { bsize, bavail } = await statfs(dir);
+  return Math.max(1, (bsize * bavail + takenBytes - keptDiskBytes) * diskOvercommit); // 0 would mean that it is not known.
+}
+
+export interface HostCapacity {
+  slotCount(): Promise<number>;
+  diskBytes(): Promise<number>;
+}
+
 export class HostReport {
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
 
-  constructor(scheduler: Lanes, facts: HostFacts, slotCapacity: () => Promise<number>, log: Log) {
-    this.#running = this.#run(scheduler, facts, slotCapacity, log);
+  constructor(scheduler: Lanes, facts: HostFacts, host: HostCapacity, log: Log) {
+    this.#running = this.#run(scheduler, facts, host, log);
   }
 
   async close(): Promise<void> {
@@ -41,15 +56,19 @@ export class HostReport {
     await this.#running;
   }
 
-  async #run(scheduler: Lanes, facts: HostFacts, slotCapacity: () => Promise<number>, log: Log): Promise<void> {
+  async #run(scheduler: Lanes, facts: HostFacts, host: HostCapacity, log: Log): Promise<void> {
     const client = scheduler.client('control', SchedulerService);
     let isHeard = true;
+    let diskBytes = 0;
     while (!this.#stop.signal.aborted) {
       try {
+        const slotCount = await host.slotCount();
+        diskBytes = await host.diskBytes().catch(() => diskBytes); // A store that is down takes no room away.
         const capacity = {
           cpuCount: availableParallelism(),
           memoryBytes: BigInt(facts.memoryBytes),
-          slotCount: await slotCapacity(),
+          slotCount,
+          diskBytes: BigInt(diskBytes),
           vmm: facts.vmm,
           accelerator: facts.accelerator,
         };

@@ -45,7 +45,8 @@ export function machineArgs(
     ...['-chardev', `ringbuf,id=console,size=${consoleBytes}`, '-serial', 'chardev:console'],
     ...['-blockdev', `driver=file,node-name=root-file,filename=${quoted(launch.diskPath)},cache.no-flush=on`],
     ...['-blockdev', 'driver=qcow2,node-name=root,file=root-file,discard=unmap'],
-    ...['-device', 'virtio-blk-device,drive=root'],
+    // A host whose disk is full is told to the guest as an error; by itself QEMU would stop the guest.
+    ...['-device', 'virtio-blk-device,drive=root,werror=report,rerror=report'],
     ...['-netdev', `tap,id=net,ifname=${slot.tap},script=no,downscript=no`],
     ...['-device', `virtio-net-device,netdev=net,mac=${slot.guestMac}`],
     ...['-qmp', `unix:${quoted(paths.qmp)},server=on,wait=off`],

@@ -8,13 +8,13 @@ import { type ProcessIdentity, identifyProcess } from '@wrenn/kit/process-identi
 
 import type { Launch } from '../domain/vm.ts';
 import { OpenFiles } from './open-files.ts';
-import { type MachineStart, type QemuPlatform, machineArgs, qemuProgram } from './qemu-args.ts';
+import { type MachineStart, machineArgs, qemuProgram } from './qemu-args.ts';
+import type { HostPlatform } from './platform.ts';
 import { unprivileged } from './unprivileged.ts';
 import type { VmPaths } from './vm-paths.ts';
 
 export interface QemuSpawn {
-  readonly platform: QemuPlatform;
-  readonly shim: string;
+  readonly platform: HostPlatform;
   readonly launch: Launch;
   readonly paths: VmPaths;
   readonly enterCgroup: (pid: number) => void;
@@ -22,7 +22,7 @@ export interface QemuSpawn {
 
 const firstFd = 3;
 
-export async function spawnQemu({ platform, shim, launch, paths, enterCgroup }: QemuSpawn): Promise<ProcessIdentity> {
+export async function spawnQemu({ platform, launch, paths, enterCgroup }: QemuSpawn): Promise<ProcessIdentity> {
   await using files = new OpenFiles();
   try {
     const log = await files.open(paths.log, 'w', 0o600);
@@ -36,7 +36,7 @@ export async function spawnQemu({ platform, shim, launch, paths, enterCgroup }: 
     let env: Readonly<Record<string, string>> = {};
     if (launch.restore) {
       start = { kind: 'restore', vmstateFd: await pass(launch.restore.snapshot.vmstatePath) };
-      env = { LD_PRELOAD: shim, WRENN_SHIM_RAM: ram, ...(await memoryEnv(launch.restore, paths, pass)) };
+      env = { LD_PRELOAD: platform.shim, WRENN_SHIM_RAM: ram, ...(await memoryEnv(launch.restore, paths, pass)) };
     }
     const args = machineArgs(platform, launch, { ram, qmp: paths.qmp }, start);
     const [program, ...rest] = [

@@ -7,19 +7,19 @@ import { failpoint } from '@wrenn/kit/failpoint';
 import type { SandboxId } from '@wrenn/kit/ids';
 import { hasEndedWithin, isRunning, signalProcess } from '@wrenn/kit/process-identity';
 
+import type { VmmFacts } from '../domain/snapshot.ts';
 import type { Launch, Machine, MachineProcesses, Vmm } from '../domain/vm.ts';
 import type { Cgroups, Limits } from './cgroups.ts';
 import type { Pager } from './pager.ts';
-import { type QemuPlatform, vmName } from './qemu-args.ts';
+import type { HostPlatform } from './platform.ts';
+import { vmName } from './qemu-args.ts';
 import { type QemuMachine, connectMachine, reconnectMachine } from './qemu-machine.ts';
 import { spawnQemu } from './qemu-process.ts';
 import { vmPaths } from './vm-paths.ts';
 import { processesNamed } from './vmm-processes.ts';
 
 export interface QemuOptions {
-  readonly facts: Vmm['facts'];
-  readonly platform: QemuPlatform;
-  readonly shim: string;
+  readonly platform: Promise<HostPlatform>; // New VMs wait for it.
   readonly pager: Pager;
   readonly vmsDir: string;
   readonly ramDir: string;
@@ -39,12 +39,13 @@ export class Qemu implements Vmm {
     this.#options = options;
   }
 
-  get facts(): Vmm['facts'] {
-    return this.#options.facts;
+  async facts(): Promise<VmmFacts> {
+    return (await this.#options.platform).facts;
   }
 
   async start(launch: Launch, signal: AbortSignal): Promise<Machine> {
     const { sandboxId, slot } = launch;
+    const platform = await this.#options.platform;
     const paths = this.#paths(sandboxId);
     for (const dir of [paths.jail, paths.frozen]) {
       await mkdir(dir, { recursive: true, mode: privateMode });
@@ -54,7 +55,7 @@ export class Qemu implements Vmm {
     await failpoint('vm.spawn.jailed');
     this.#options.cgroups.create(vmName(sandboxId), limitsOf(launch));
     await failpoint('vm.spawn.before');
-    const processes = await this.#spawn(launch);
+    const processes = await this.#spawn(platform, launch);
     await failpoint('vm.spawn.after');
     try {
       const limited = AbortSignal.any([signal, AbortSignal.timeout(connectLimitMs)]);
@@ -102,12 +103,12 @@ export class Qemu implements Vmm {
     await this.#options.cgroups.remove(vmName(sandboxId));
   }
 
-  async #spawn(launch: Launch): Promise<MachineProcesses> {
-    const { platform, shim, pager, cgroups } = this.#options;
+  async #spawn(platform: HostPlatform, launch: Launch): Promise<MachineProcesses> {
+    const { pager, cgroups } = this.#options;
     const { sandboxId, slot, restore } = launch;
     const paths = this.#paths(sandboxId);
     const enterCgroup = (pid: number) => cgroups.enter(vmName(sandboxId), pid);
-    const spawning = { platform, shim, launch, paths, enterCgroup };
+    const spawning = { platform, launch, paths, enterCgroup };
     if (!restore) return { vmm: await spawnQemu(spawning), memory: 'boot' };
     const { snapshot, memorySource: memory } = restore;
     if (memory === 'map') return { vmm: await spawnQemu(spawning), memory };

@@ -1,5 +1,5 @@
 import { type OutboundCall, inMs } from '@wrenn/kit/deadlines';
-import { WrennError } from '@wrenn/kit/errors';
+import { WrennError, hasReason } from '@wrenn/kit/errors';
 import { type SandboxId, isSandboxId } from '@wrenn/kit/ids';
 import type { Lanes, RpcClient } from '@wrenn/kit/lanes';
 import { SnapshotStoreService } from '@wrenn/proto/wrenn/snapshotstore/v1/snapshotstore';
@@ -8,6 +8,7 @@ import type { Disks, BootSpec } from '../domain/vm.ts';
 
 const deleteLimitMs = 30_000;
 const listLimitMs = 5000;
+const sizeLimitMs = 2000; // A host that waited longer would seem to be gone.
 
 export class StoreDisks implements Disks {
   readonly #store: RpcClient<typeof SnapshotStoreService.method>;
@@ -18,7 +19,7 @@ export class StoreDisks implements Disks {
 
   async create({ sandboxId, image, diskBytes }: BootSpec, call: OutboundCall): Promise<{ path: string }> {
     const request = { diskId: sandboxId, image, virtualBytes: BigInt(diskBytes) };
-    const { disk } = await this.#store.createDisk(request, call);
+    const { disk } = await this.#store.createDisk(request, call).catch(inOurWords);
     if (!disk) throw new WrennError('INTERNAL', 'the snapshot store made no disk');
     return { path: disk.path };
   }
@@ -31,4 +32,17 @@ export class StoreDisks implements Disks {
     const { disks } = await this.#store.listDisks({}, inMs(listLimitMs));
     return disks.map((disk) => disk.id).filter(isSandboxId);
   }
+
+  // What all of them take on the host by now.
+  async realBytes(): Promise<number> {
+    const { disks } = await this.#store.listDisks({}, inMs(sizeLimitMs));
+    return disks.reduce((sum, disk) => sum + Number(disk.realBytes), 0);
+  }
+}
+
+// The size is one that our caller has chosen, under another name: only the store knows what the image needs.
+function inOurWords(error: unknown): never {
+  if (!hasReason(error, 'INVALID_FIELD') || error.meta['field'] !== 'virtual_bytes') throw error;
+  const message = error.message.replace('virtual_bytes', 'disk_bytes');
+  throw new WrennError('INVALID_FIELD', message, { cause: error, meta: { field: 'disk_bytes' } });
 }

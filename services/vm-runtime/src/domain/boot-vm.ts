@@ -2,7 +2,7 @@
 // taken. Each resource's release is pushed before it is asked for, since a call that fails may still have been
 // carried out.
 import { type CallDeadline, within } from '@wrenn/kit/deadlines';
-import { WrennError, hasReason } from '@wrenn/kit/errors';
+import { WrennError, hasReason, messageOf } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { UndoStack } from '@wrenn/kit/undo-stack';
 
@@ -91,7 +91,7 @@ async function acquireDisk({ parts, spec, caller }: Boot): Promise<Acquired> {
     return { sandboxId, vcpuCount, memoryBytes, diskPath: (await parts.disks.create(spec, call)).path };
   }
   const snapshot = await parts.snapshots.open(spec.snapshotId, sandboxId, call);
-  requireCompatible(snapshot.machine, parts.vmm.facts);
+  requireCompatible(snapshot.machine, await parts.vmm.facts());
   const { vcpuCount, memoryBytes } = snapshot.machine;
   const memorySource = spec.memorySource ?? cheapestSource(snapshot);
   return { sandboxId, vcpuCount, memoryBytes, diskPath: snapshot.diskPath, restore: { snapshot, memorySource } };
@@ -155,7 +155,7 @@ async function awaitAgent(
     if (caller.signal.aborted)
       throw new WrennError('CANCELLED', 'the caller left while the guest started', { cause: error });
     if (!over.signal.aborted) throw error;
-    const console = Buffer.from(await machine.readConsole())
+    const console = Buffer.from(await lastWords(machine))
       .toString('latin1')
       .slice(-500);
     throw new WrennError('GUEST_NOT_READY', `the guest agent did not answer within ${bootLimitMs} ms`, {
@@ -165,5 +165,14 @@ async function awaitAgent(
   } finally {
     clearTimeout(timer);
     over.abort();
+  }
+}
+
+// A VMM that stands still gives none: that must not hide what it is asked for.
+async function lastWords(machine: Machine): Promise<Uint8Array> {
+  try {
+    return await machine.readConsole();
+  } catch (error) {
+    return Buffer.from(`no console: ${messageOf(error)}`);
   }
 }

@@ -67,7 +67,7 @@ export async function stageFrozen(
     sandboxId,
     parentId: facts.snapshotId,
     frozenDirectory: parts.vmm.frozenDirectory(sandboxId),
-    machine: { ...parts.vmm.facts, vcpuCount, memoryBytes },
+    machine: { ...(await parts.vmm.facts()), vcpuCount, memoryBytes },
     template,
   };
   await timer.time('stage', async () => {

@@ -4,12 +4,15 @@ import { WrennError } from '@wrenn/kit/errors';
 import type { SandboxId, SnapshotId } from '@wrenn/kit/ids';
 import type { Snapshot } from '@wrenn/proto/wrenn/snapshotstore/v1/snapshotstore';
 
-// What a VM is made of. It is restored only where all of it is the same.
-export interface MachineFacts {
+// What the VMs of a host are made of. A snapshot is restored only where all of it is the same.
+export interface VmmFacts {
   readonly vmm: string;
   readonly accelerator: string;
   readonly cpuModel: string;
   readonly kernel: string;
+}
+
+export interface MachineFacts extends VmmFacts {
   readonly vcpuCount: number;
   readonly memoryBytes: number;
 }
@@ -44,10 +47,10 @@ export interface Snapshots {
   delete(snapshotId: SnapshotId, call: OutboundCall): Promise<void>;
 }
 
-const compared = ['vmm', 'accelerator', 'cpuModel', 'kernel'] as const;
+const compared: readonly (keyof VmmFacts)[] = ['vmm', 'accelerator', 'cpuModel', 'kernel'];
 
 // Throws SNAPSHOT_INCOMPATIBLE naming what differs, both ways.
-export function requireCompatible(made: MachineFacts, here: Pick<MachineFacts, (typeof compared)[number]>): void {
+export function requireCompatible(made: MachineFacts, here: VmmFacts): void {
   const differing = compared.filter((fact) => made[fact] !== here[fact]);
   if (differing.length === 0) return;
   const text = differing.map((fact) => `${fact} ${made[fact]}, here it is ${here[fact]}`).join('; ');

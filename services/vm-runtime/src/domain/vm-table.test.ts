@@ -98,15 +98,19 @@ test.each([
   expect(vms.list()).toEqual([]);
 });
 
-test('starts a guest that does not get ready once more, then gives up with its console', async () => {
+test.each([
+  ['its console', true, '"last words"'],
+  ['a word on its console, if it stands still', false, '"no console: it gives none"'],
+])('starts a guest that does not get ready once more, then gives up with %s', async (_what, isHealthy, console) => {
   vi.useFakeTimers();
   try {
     agent.isListening = false;
+    vmm.startsHealthy = isHealthy;
     const vms = table();
     const creation = vms.create(spec(), caller);
     const outcome = expect(creation).rejects.toMatchObject({
       reason: 'GUEST_NOT_READY',
-      meta: { console: '"last words"' },
+      meta: { console },
     });
     await vi.advanceTimersByTimeAsync(90_000);
     await outcome;
@@ -266,7 +270,7 @@ test('a paused VM is gone from the host, and its snapshot has what it was made o
   expect(() => vms.running(wanted.sandboxId)).toThrow('no VM');
   expect(snapshots.staged.get(order.snapshotId)).toMatchObject({
     parentId: undefined,
-    machine: { ...vmm.facts, vcpuCount: 1, memoryBytes: 2 ** 28 },
+    machine: { ...vmm.madeOf, vcpuCount: 1, memoryBytes: 2 ** 28 },
   });
 });
 
@@ -338,7 +342,7 @@ test('a snapshot made on another VMM is refused by name, and leaves nothing', as
   const vms = table();
   const { sandboxId, template, env, defaultUser } = spec();
   const snapshotId = newSnapshotId();
-  const machine = { ...vmm.facts, vmm: 'qemu 0', vcpuCount: 1, memoryBytes: 2 ** 28 };
+  const machine = { ...vmm.madeOf, vmm: 'qemu 0', vcpuCount: 1, memoryBytes: 2 ** 28 };
   snapshots.staged.set(snapshotId, {
     snapshotId,
     sandboxId,

@@ -6,7 +6,7 @@ import type { ProcessIdentity } from '@wrenn/kit/process-identity';
 import type { CloseReason, GuestAgent } from './guest-agent.ts';
 import type { MemorySource } from './memory-source.ts';
 import type { StageTimer } from './stage-timer.ts';
-import type { MachineFacts, OpenedSnapshot, Snapshots } from './snapshot.ts';
+import type { OpenedSnapshot, VmmFacts } from './snapshot.ts';
 
 // Who a guest is told to be.
 export interface GuestSpec {
@@ -123,7 +123,7 @@ export interface Launch {
 // One kind of VMM. Everything it makes for a machine bears the sandbox id.
 export interface Vmm {
   // What its machines are, as far as a snapshot depends on it.
-  readonly facts: Pick<MachineFacts, 'vmm' | 'accelerator' | 'cpuModel' | 'kernel'>;
+  facts(): Promise<VmmFacts>;
   // A restored machine stands still until it is told to go on. Errors: VMM_START_FAILED.
   start(launch: Launch, signal: AbortSignal): Promise<Machine>;
   // Takes charge of a machine that an earlier life of this service started, without waiting for it to answer;

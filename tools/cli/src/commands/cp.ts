@@ -51,13 +51,22 @@ async function copy(context: CommandContext, from: string, to: string, flags: Co
   const bytes = flags.signedUrl ? new SignedBytes(files) : new GrpcBytes(files);
   const progress =
     process.stderr.isTTY && !flags.quiet ? new Progress((text) => process.stderr.write(text)) : undefined;
-  const copier = new Copier(files, bytes, eventsFor(context, progress));
+  const interrupted = new AbortController();
+  for (const [signal, code] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const) {
+    process.once(signal, () => interrupted.abort(new ExitError(code, 'interrupted; nothing of the file is left')));
+  }
+  const copier = new Copier(files, bytes, eventsFor(context, progress), interrupted.signal);
   const startedAtMs = performance.now();
   try {
     if (source && to === '-') await copier.downloadTo(source.path, (data) => writeStream(process.stdout, data));
     else if (source) await copier.download(source.path, to, isRecursive);
     else if (target && from === '-') await copier.uploadStream(process.stdin, target.path, { name: 'stdin' });
     else if (target) await copier.upload(from, target.path, isRecursive);
+  } catch (error) {
+    throw interrupted.signal.aborted ? interrupted.signal.reason : error;
   } finally {
     progress?.clear();
   }

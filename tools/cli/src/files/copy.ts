@@ -3,6 +3,7 @@
 import { mkdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 
+import { hasReason } from '@wrenn/kit/errors';
 import type { FileEntry } from '@wrenn/proto/wrenn/v1/filesystem';
 
 import { UsageError } from '../exit-codes.ts';
@@ -28,11 +29,14 @@ export class Copier {
   readonly #remote: RemoteFiles;
   readonly #bytes: ByteTransport;
   readonly #events: CopyEvents;
+  readonly #signal: AbortSignal;
 
-  constructor(remote: RemoteFiles, bytes: ByteTransport, events: CopyEvents) {
+  // Aborted, it ends the file that is under way and leaves nothing of it.
+  constructor(remote: RemoteFiles, bytes: ByteTransport, events: CopyEvents, signal: AbortSignal) {
     this.#remote = remote;
     this.#bytes = bytes;
     this.#events = events;
+    this.#signal = signal;
   }
 
   // `to` may be a directory that is there, or end with a slash: then the copy goes into it.
@@ -42,7 +46,8 @@ export class Copier {
     if (local.kind === 'directory' && !isRecursive) throw new UsageError(`${from} is a directory; copy it with -r`);
     const target = await this.#remote.find(to);
     const goesInside = to.endsWith('/') || (target !== undefined && isDirectory(target));
-    const path = goesInside ? joinRemote(to, basename(from)) : to;
+    const name = basename(from);
+    const path = goesInside && !isNoName(name) ? joinRemote(to, name) : to; // Of `.` what it holds is meant.
     if (local.kind === 'directory') await this.#uploadTree(from, path);
     else await this.uploadStream(readLocal(from), path, { name: from, ...local });
   }
@@ -52,7 +57,7 @@ export class Copier {
     path: string,
     { name, sizeBytes, mode = 0 }: { name: string; sizeBytes?: number; mode?: number },
   ): Promise<void> {
-    await this.#bytes.write(path, mode, this.#counted(name, sizeBytes, data));
+    await this.#bytes.write(path, mode, this.#counted(name, sizeBytes, data), this.#signal);
     this.copied.fileCount += 1;
   }
 
@@ -63,14 +68,14 @@ export class Copier {
     if (to.endsWith('/') && target?.kind !== 'directory') throw new UsageError(`${to} is no directory here`);
     const path = target?.kind === 'directory' ? join(to, safeName(from)) : to;
     if (isDirectory(entry)) await this.#downloadTree(entry, path);
-    else await this.downloadTo(from, (data, mode) => writeLocal(path, mode, data));
+    else await this.#downloadFile(from, path);
   }
 
   async downloadTo(
     from: string,
     deliver: (data: AsyncIterable<Uint8Array>, mode: number) => Promise<void>,
   ): Promise<void> {
-    const { sizeBytes, mode, data } = await this.#bytes.read(from);
+    const { sizeBytes, mode, data } = await this.#bytes.read(from, this.#signal);
     await deliver(this.#counted(from, sizeBytes, data), mode);
     this.copied.fileCount += 1;
   }
@@ -98,16 +103,31 @@ export class Copier {
     if (!found || !isDirectory(found)) await this.#remote.makeDir(path);
   }
 
-  async #downloadTree(root: FileEntry, to: string): Promise<void> {
+  // Directory by directory: each is told in one answer, however large the tree.
+  async #downloadTree(directory: FileEntry, to: string): Promise<void> {
     await mkdir(to, { recursive: true });
-    for (const entry of await this.#remote.listAll(root.path)) {
-      const relative = relativePath(root.path, entry.path);
-      if (relative === undefined) this.#skip(entry.path, 'its path leads elsewhere');
-      else if (isDirectory(entry) && entry.symlinkTarget === '') await mkdir(join(to, relative), { recursive: true });
-      else if (isFile(entry)) {
-        await this.downloadTo(entry.path, (data, mode) => writeLocal(join(to, relative), mode, data));
-      } else this.#skip(entry.path, 'neither a file nor a directory');
+    for (const entry of await this.#remote.list(directory.path)) {
+      this.#signal.throwIfAborted();
+      const name = relativePath(directory.path, entry.path);
+      if (name === undefined || name.includes('/')) this.#skip(entry.path, 'its path leads elsewhere');
+      else if (isDirectory(entry) && entry.symlinkTarget === '') await this.#downloadTree(entry, join(to, name));
+      else if (isFile(entry)) await this.#downloadUnlessRefused(entry.path, join(to, name));
+      else this.#skip(entry.path, 'neither a file nor a directory');
     }
+  }
+
+  // One file among many that may not be read, or is gone meanwhile, does not keep the others back.
+  async #downloadUnlessRefused(from: string, to: string): Promise<void> {
+    try {
+      await this.#downloadFile(from, to);
+    } catch (error) {
+      if (!hasReason(error, 'PATH_NOT_FOUND', 'PATH_NOT_PERMITTED')) throw error;
+      this.#skip(from, printable(error.message));
+    }
+  }
+
+  #downloadFile(from: string, to: string): Promise<void> {
+    return this.downloadTo(from, (data, mode) => writeLocal(to, mode, data, this.#signal));
   }
 
   #skip(name: string, why: string): void {
@@ -132,6 +152,8 @@ export class Copier {
 // The caller named it, but `id:/tmp/..` would still lead out.
 function safeName(path: string): string {
   const name = basename(path);
-  if (name === '' || name === '.' || name === '..') throw new UsageError(`${path} has no name to copy it under`);
+  if (isNoName(name)) throw new UsageError(`${path} has no name to copy it under`);
   return name;
 }
+
+const isNoName = (name: string) => ['', '.', '..'].includes(name);

@@ -1,7 +1,7 @@
 // The local side of a copy. A file appears whole or not at all, as on the other side.
 import { randomBytes } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -45,17 +45,25 @@ export function readLocal(path: string): AsyncIterable<Uint8Array> {
   return createReadStream(path, { highWaterMark: chunkBytes });
 }
 
-export async function writeLocal(path: string, mode: number, data: AsyncIterable<Uint8Array>): Promise<void> {
-  const isSpecial = (await describeLocal(path))?.kind === 'other'; // /dev/null is written to, not replaced.
-  if (isSpecial) {
-    await pipeline(Readable.from(data), createWriteStream(path));
+export async function writeLocal(
+  path: string,
+  mode: number,
+  data: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): Promise<void> {
+  const there = await describeLocal(path);
+  // /dev/null is written to, not replaced.
+  if (there?.kind === 'other') {
+    await pipeline(Readable.from(data), createWriteStream(path), { signal });
     return;
   }
-  const temporary = `${path}.wrenn-${randomBytes(4).toString('hex')}`;
+  const target = there ? await realpath(path) : path; // A link stays one, and what it leads to is replaced.
+  const temporary = `${target}.wrenn-${randomBytes(4).toString('hex')}`;
   try {
     const file = await open(temporary, 'wx', mode & 0o777);
-    await pipeline(Readable.from(data), file.createWriteStream());
-    await rename(temporary, path);
+    await pipeline(Readable.from(data), file.createWriteStream(), { signal });
+    signal.throwIfAborted();
+    await rename(temporary, target);
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;

@@ -13,13 +13,12 @@ export interface OpenedFile {
 
 // How the bytes of one file travel.
 export interface ByteTransport {
-  read(path: string): Promise<OpenedFile>;
+  read(path: string, signal: AbortSignal): Promise<OpenedFile>;
   // `mode` 0: as the file that is replaced, else 0644.
-  write(path: string, mode: number, data: AsyncIterable<Uint8Array>): Promise<void>;
+  write(path: string, mode: number, data: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void>;
 }
 
 const askLimitMs = 60_000;
-const deepest = 64;
 
 export class RemoteFiles {
   readonly client: MeshClient;
@@ -50,10 +49,6 @@ export class RemoteFiles {
     return (await this.client.files.list({ ...this.#at(path), depth }, inMs(askLimitMs))).entries;
   }
 
-  listAll(path: string): Promise<FileEntry[]> {
-    return this.list(path, deepest);
-  }
-
   async makeDir(path: string): Promise<FileEntry> {
     return entryOf(await this.client.files.makeDir(this.#at(path), inMs(askLimitMs)));
   }
@@ -80,9 +75,9 @@ export class GrpcBytes implements ByteTransport {
     this.#files = files;
   }
 
-  async read(path: string): Promise<OpenedFile> {
+  async read(path: string, signal: AbortSignal): Promise<OpenedFile> {
     const { client, sandboxId, user } = this.#files;
-    const parts = client.bytes.read({ sandboxId, path, user })[Symbol.asyncIterator]();
+    const parts = client.bytes.read({ sandboxId, path, user }, { signal })[Symbol.asyncIterator]();
     const first = await parts.next();
     const opened = first.done ? undefined : first.value.part;
     if (opened?.case !== 'opened') throw new WrennError('AGENT_MISBEHAVED', 'the mesh sent a file without its entry');
@@ -99,9 +94,9 @@ export class GrpcBytes implements ByteTransport {
     return { sizeBytes: Number(sizeBytes), mode, data: data() };
   }
 
-  async write(path: string, mode: number, data: AsyncIterable<Uint8Array>): Promise<void> {
+  async write(path: string, mode: number, data: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
     const { client, sandboxId, user } = this.#files;
-    await client.bytes.write(writeMessages({ sandboxId, path, user, mode }, data), {});
+    await client.bytes.write(writeMessages({ sandboxId, path, user, mode }, data), { signal });
   }
 }
 

@@ -1,11 +1,12 @@
 // Bytes by plain HTTP with a signed URL: through the edge straight to the agent, the fastest way.
-import { type ClientRequest, type IncomingMessage, request as httpRequest } from 'node:http';
+import { type ClientRequest, type IncomingMessage, type RequestOptions, request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 
 import { inMs } from '@wrenn/kit/deadlines';
 import { durationOfMs } from '@wrenn/kit/duration';
+import { WrennError, isReason } from '@wrenn/kit/errors';
 import { UrlOperation } from '@wrenn/proto/wrenn/v1/filesystem';
 
 import { printable } from '../output/printable.ts';
@@ -32,12 +33,12 @@ export class SignedBytes implements ByteTransport {
     this.#files = files;
   }
 
-  async read(path: string): Promise<OpenedFile> {
+  async read(path: string, signal: AbortSignal): Promise<OpenedFile> {
     const [{ url }, { mode }] = await Promise.all([
       signUrl(this.#files, path, UrlOperation.READ),
       this.#files.stat(path),
     ]);
-    const outgoing = begin(url, 'GET', {});
+    const outgoing = begin(url, { method: 'GET', signal });
     const answer = answerOf(outgoing);
     outgoing.end();
     const response = await answer;
@@ -46,35 +47,34 @@ export class SignedBytes implements ByteTransport {
     return { sizeBytes, mode, data: whole(response, sizeBytes) };
   }
 
-  async write(path: string, mode: number, data: AsyncIterable<Uint8Array>): Promise<void> {
+  async write(path: string, mode: number, data: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
     const { url } = await signUrl(this.#files, path, UrlOperation.WRITE);
     const target = mode === 0 ? url : `${url}&mode=${mode.toString(8)}`;
-    const outgoing = begin(target, 'POST', { 'Content-Type': 'application/octet-stream' });
-    const answer = answerOf(outgoing);
-    const refused = new AbortController();
-    // An answer before the end of the body is a refusal: it says more than the write that fails behind it.
-    answer.then(
-      () => refused.abort(),
-      () => undefined,
+    const headers = { 'Content-Type': 'application/octet-stream' };
+    const outgoing = begin(target, { method: 'POST', headers, signal });
+    const refused = answerOf(outgoing).then((response) =>
+      response.statusCode === 200 || response.statusCode === 204 ? void response.resume() : refusal(response),
     );
-    await pipeline(Readable.from(data), outgoing, { signal: refused.signal, end: true }).catch(
-      async (error: unknown) => {
-        if (!refused.signal.aborted) throw error;
-      },
-    );
-    const response = await answer;
-    if (response.statusCode !== 200 && response.statusCode !== 204) throw await refusal(response);
-    response.resume();
+    // An answer before the end of the body is a refusal: once it is read, nothing more is sent.
+    const over = new AbortController();
+    const end = () => over.abort();
+    refused.then(end, end);
+    const sending = pipeline(Readable.from(data), outgoing, { signal: over.signal });
+    const [sent, answered] = await Promise.allSettled([sending, refused]);
+    // What the guest says is why; a broken connection is only how.
+    if (answered.status === 'fulfilled' && answered.value) throw answered.value;
+    for (const part of [sent, answered]) if (part.status === 'rejected') throw part.reason;
   }
 }
 
-function begin(url: string, method: string, headers: Readonly<Record<string, string>>): ClientRequest {
-  return (url.startsWith('https:') ? httpsRequest : httpRequest)(url, { method, headers, agent: false });
+function begin(url: string, options: RequestOptions): ClientRequest {
+  return (url.startsWith('https:') ? httpsRequest : httpRequest)(url, { ...options, agent: false });
 }
 
 function answerOf(outgoing: ClientRequest): Promise<IncomingMessage> {
   const answer = new Promise<IncomingMessage>((resolve, reject) => {
     outgoing.on('response', resolve).on('error', reject);
+    outgoing.on('close', () => reject(new Error('the connection broke off')));
   });
   answer.catch(() => undefined); // Whoever waits for it gets it.
   return answer;
@@ -89,11 +89,32 @@ async function* whole(response: IncomingMessage, sizeBytes: number): AsyncGenera
   if (left !== 0 || !response.complete) throw new Error('the connection broke off before the file had come whole');
 }
 
+// Why the agent, or the edge before it, would not.
 async function refusal(response: IncomingMessage): Promise<Error> {
   let text = '';
   for await (const piece of response.setEncoding('utf8') as AsyncIterable<string>) {
     text += piece;
     if (text.length > maxRefusalBytes) break;
   }
-  return new Error(`the signed URL was answered with ${response.statusCode}: ${printable(text.trim()).slice(0, 500)}`);
+  const { reason, message } = told(text);
+  if (message === '') return new Error(`the signed URL was answered with ${response.statusCode}`);
+  const known = reason === 'NO_SPACE_LEFT' ? 'GUEST_DISK_FULL' : reason;
+  return isReason(known) ? new WrennError(known, printable(message)) : new Error(printable(`${message} [${reason}]`));
+}
+
+// The agent tells its reason beside the message, the edge both below `error`.
+function told(body: string): { reason: string; message: string } {
+  try {
+    const answer = JSON.parse(body) as {
+      reason?: unknown;
+      message?: unknown;
+      error?: { code?: unknown; message?: unknown };
+    };
+    const { reason = answer.error?.code, message = answer.error?.message } = answer;
+    const text = (value: unknown) => (typeof value === 'string' ? value.slice(0, 500) : '');
+    return { reason: text(reason), message: text(message) };
+  } catch {
+    // Neither of them said it: the status must do.
+    return { reason: '', message: '' };
+  }
 }
