@@ -15,7 +15,6 @@ import { PortService } from '@wrenn/proto/wrenn/v1/port';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { VmRuntimeService } from '@wrenn/proto/wrenn/vmruntime/v1/vmruntime';
 
-import { qemuVersion } from './adapters/accelerator.ts';
 import { BulkThread } from './adapters/bulk-thread.ts';
 import { Cgroups } from './adapters/cgroups.ts';
 import { GrpcAgentDialer } from './adapters/grpc-guest-agent.ts';
