@@ -98,6 +98,21 @@ describe('children of a fork', () => {
     await Promise.all([source, ...children].map((guest) => guest.destroy()));
   });
 
+  test('draw no random number twice, not even in a program that never stops drawing', async () => {
+    const source = await mesh.now.create();
+    const draw = 'while read -r x < /proc/sys/kernel/random/uuid; do echo $x; done > /dev/shm/drawn';
+    await source.sh(`(${draw}) >/dev/null 2>&1 &`);
+    const family = [source, ...(await source.fork(3))];
+    const drawn = async (guest: Guest) => new Set((await guest.sh('cat /dev/shm/drawn')).split('\n').slice(0, -1));
+    for (const guest of family) await eventually('it draws on', async () => (await drawn(guest)).size > 50);
+    const all = await Promise.all(family.map(drawn));
+    const inherited = all.reduce((common, one) => common.intersection(one));
+    const own = all.flatMap((one) => [...one.difference(inherited)]);
+    expect(own.length).toBeGreaterThan(4);
+    expect(new Set(own).size).toBe(own.length);
+    await Promise.all(family.map((guest) => guest.destroy()));
+  });
+
   test('come from a paused source too, which stays paused', async () => {
     const source = await busyGuest();
     const before = await sums(source);

@@ -94,6 +94,23 @@ fn drops_every_connection_but_the_callers_when_the_guest_was_frozen() {
 }
 
 #[test]
+fn drops_every_connection_but_the_callers_before_a_freeze_and_serves_on_after_it() {
+    let agent = Agent::start();
+    let mut idle = Exchange::open(agent.address);
+    idle.send("GET", "/health", &[], b"");
+    assert_eq!(idle.answer().status, 204);
+    let mut watched = agent.start_process(&json!({ "process": { "cmd": "/bin/cat" }, "tag": "survivor" }));
+    let pid = watched.pid();
+    agent.call("wrenn.agent.v1.AgentService/Quiesce", &json!({})).unwrap();
+    assert!(idle.is_closed_soon());
+    agent.call(INIT, &init()).unwrap();
+    let mut again = agent.stream("process.Process/Connect", &json!({ "process": { "tag": "survivor" } }), &[]);
+    assert_eq!(again.pid(), pid, "processes live on");
+    agent.call("process.Process/CloseStdin", &json!({ "process": { "pid": pid } })).unwrap();
+    again.rest();
+}
+
+#[test]
 fn keeps_connections_when_the_clock_only_drifted() {
     let agent = Agent::start();
     let mut idle = Exchange::open(agent.address);
