@@ -6,7 +6,8 @@ import { newSandboxId } from '@wrenn/kit/ids';
 import { runProgram } from '@wrenn/kit/run-program';
 import { expect, test } from 'vitest';
 
-import { MiB, startStore, storeEntries, workDir, writeSource } from './store-fixture.ts';
+import { boot, openSnapshot, stage, writeDisk } from './snapshot-fixture.ts';
+import { MiB, given, startStore, storeEntries, workDir, writeSource } from './store-fixture.ts';
 
 const GiB = 1024n * BigInt(MiB);
 const unprivileged = ['--reuid', '65534', '--regid', '65534', '--clear-groups', '--bounding-set=-all'];
@@ -180,4 +181,21 @@ test('a bad id, image or size is refused with its field and leaves nothing', asy
     await refused({ virtualBytes }).toMatchObject({ reason: 'INVALID_FIELD', meta: { field: 'virtual_bytes' } });
   }
   expect(await storeEntries(dir.data)).toEqual(before);
+});
+
+test('a restored VMM without privileges reads the layers below its disk, and changes none of them', async () => {
+  await using dir = await workDir();
+  await using store = await startStore(dir);
+  const { sandboxId, diskPath } = await boot(store, dir);
+  await writeDisk(diskPath, 0x11, 2 * MiB);
+  const { id } = await stage(store, dir, { sandboxId, touched: { 0: 'a' } });
+  const { path } = given((await openSnapshot(store, id, sandboxId)).disk);
+  await chown(path, 65_534, 65_534);
+  const layer = join(dirname(path), `disk.${id}`);
+  const asVmm = (...command: string[]) => runProgram('setpriv', [...unprivileged, ...command]);
+  await asVmm('qemu-io', '-c', `read -P 0x11 ${2 * MiB} 65536`, '-c', `write -P 0x22 ${3 * MiB} 65536`, path);
+  await expect(asVmm('qemu-io', '-c', 'write 0 512', layer)).rejects.toThrow('Permission denied');
+  await expect(asVmm('rm', '-f', layer)).rejects.toThrow('Permission denied');
+  await expect(asVmm('ls', join(dir.data, 'disks'))).rejects.toThrow('Permission denied');
+  await expect(asVmm('ls', join(dir.data, 'snapshots'))).rejects.toThrow('Permission denied');
 });

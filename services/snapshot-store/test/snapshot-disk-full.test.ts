@@ -73,3 +73,30 @@ test('memory too full to stage is DISK_FULL, moves nothing, and staging goes on 
   await rm(join(dir.ram, 'filler'));
   await durable(store, (await stage(store, dir, staging)).id);
 });
+
+test('a chain of staged snapshots opens however long it gets, or waits for room', { timeout: 120_000 }, async () => {
+  await using dir = await workDir();
+  await using _mount = await smallDisk(dir.data, 'size=32m');
+  await using store = await startStore(dir);
+  const { sandboxId } = await boot(store, dir);
+  await fill(dir.data, 3 * 1024);
+  const large = Object.fromEntries(Array.from({ length: 1000 }, (_none, block) => [block, `block ${block}`]));
+  let last = await stage(store, dir, { sandboxId, touched: large, count: 1024 });
+  await expect(durable(store, last.id)).rejects.toMatchObject({ reason: 'DISK_FULL' });
+  const open = () => openSnapshot(store, last.id, sandboxId);
+  let depth = 1;
+  // As long as a header has room for them; then only commits help, and they find no room.
+  await expect(
+    (async () => {
+      for (; depth < 60; depth++) {
+        await open();
+        last = await stage(store, dir, { sandboxId, parentId: last.id, touched: { [depth]: 'changed' }, count: 1024 });
+      }
+    })(),
+  ).rejects.toMatchObject({ reason: 'DISK_FULL' });
+  expect(depth).toBeGreaterThan(40);
+  await rm(join(dir.data, 'filler'));
+  const changed = Object.fromEntries(Array.from({ length: depth - 1 }, (_none, at) => [at + 1, 'changed']));
+  expect((await readMemory(await open())).equals(bytesOf(memoryOf({ ...large, ...changed }, 1024)))).toBe(true);
+  await durable(store, last.id);
+});

@@ -1,5 +1,5 @@
 // kill -9 of the real store between any two steps: afterwards there is the old or the new, whole, and nothing else.
-import { readdir } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -133,6 +133,32 @@ test(
       expect((await store.client.listSnapshots({}, inMs(5000))).snapshots).toEqual([]);
       await expectNothingHalf(dir);
     }
+  },
+);
+
+test(
+  'after a power cut what was not durable is gone, and the generation before stands',
+  { timeout: 120_000 },
+  async () => {
+    await using dir = await workDir();
+    const ids = { full: '', diff: '' };
+    {
+      await using store = await spawnStore(dir);
+      const { sandboxId } = await boot(store, dir);
+      ids.full = (await stage(store, dir, { sandboxId, touched: { 0: 'a' } })).id;
+      await durable(store, ids.full);
+      await openSnapshot(store, ids.full, sandboxId);
+      await store.arm('store.snapshot.memory-written', 'error');
+      ids.diff = (await stage(store, dir, { sandboxId, parentId: ids.full, touched: { 1: 'b' } })).id;
+      await expect(durable(store, ids.diff)).rejects.toMatchObject({ reason: 'INTERNAL' });
+    }
+    await rm(join(dir.ram, 'store'), { recursive: true });
+    await using store = await spawnStore(dir);
+    const { snapshots } = await store.client.listSnapshots({}, inMs(5000));
+    expect(snapshots.map(({ id }) => id)).toEqual([ids.full]);
+    const { memory } = await restored(store, ids.full);
+    expect(memory.equals(bytesOf(memoryOf({ 0: 'a' })))).toBe(true);
+    await expectNothingHalf(dir);
   },
 );
 

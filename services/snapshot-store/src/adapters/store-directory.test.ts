@@ -1,9 +1,11 @@
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { openLog } from '@wrenn/kit/log';
 import { tempDir } from '@wrenn/kit/testkit/temp-dir';
 import { expect, test } from 'vitest';
 
+import { RamDirectory } from './ram-directory.ts';
 import { StoreDirectory } from './store-directory.ts';
 
 const digest = `sha256:${'0f'.repeat(32)}`;
@@ -14,6 +16,20 @@ test('a directory serves one store at a time', async () => {
   await expect(StoreDirectory.open(dir.path)).rejects.toThrow('held by another');
   first.close();
   (await StoreDirectory.open(dir.path)).close();
+});
+
+test('a RAM directory serves one store at a time and is gone when it was closed empty', async () => {
+  await using dir = await tempDir();
+  const path = join(dir.path, 'ram');
+  const first = await RamDirectory.open(path, openLog('test', 'silent'));
+  await expect(RamDirectory.open(path, openLog('test', 'silent'))).rejects.toThrow('held by another');
+  await mkdir(join(first.staged, 'kept'));
+  await first.close();
+  expect(await readdir(join(path, 'staged'))).toEqual(['kept']);
+  const second = await RamDirectory.open(path, openLog('test', 'silent'));
+  second.discard(join(second.staged, 'kept'));
+  await second.close();
+  expect(await readdir(dir.path)).toEqual([]);
 });
 
 test('what was staged and never published is gone after the next start', async () => {
