@@ -25,11 +25,11 @@ up: images ## start the mesh and leave it running
 down: ## stop the mesh
 	@node tools/cli/src/main.ts down
 
-bench: images ## measure, print a table, write .bench/results.json
-	@node tools/bench/src/main.ts
+bench: images ## measure, print a table, write .bench/results.json; ONLY=snapshots for rows with that in their id
+	@node tools/bench/src/main.ts $(ONLY)
 
-chaos: images ## break parts of a private mesh for 5 minutes; SEED=7 MINUTES=20 to choose
-	@node tools/chaos/src/main.ts $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),5)
+chaos: images ## break parts of a private mesh for 5 minutes; SEED=7 MINUTES=20 MODE=soak|pauses COUNT=200 to choose
+	@node tools/chaos/src/main.ts $(MODE) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(COUNT),--count $(COUNT))
 
 proto: setup ## generate code from proto/
 	@buf generate

@@ -35,13 +35,18 @@ export class Calls {
   }
 
   // Again and again until it succeeds, fails for good, or time is up.
-  async untilDone<T>(what: string, limitMs: number, call: (deadlineAtMs: number) => Promise<T>): Promise<T> {
+  async untilDone<T>(
+    what: string,
+    limitMs: number,
+    call: (deadlineAtMs: number) => Promise<T>,
+    alsoPassing: readonly Reason[] = [],
+  ): Promise<T> {
     const endMs = Date.now() + limitMs;
     for (;;) {
       try {
         return await this.once(what, Math.max(1000, endMs - Date.now()), call);
       } catch (error) {
-        if (!hasReason(error, ...passing) || Date.now() > endMs) throw error;
+        if (!hasReason(error, ...passing, ...alsoPassing) || Date.now() > endMs) throw error;
         await sleep(250);
       }
     }

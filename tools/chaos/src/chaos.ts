@@ -50,7 +50,7 @@ export async function runChaos(options: ChaosOptions): Promise<void> {
   const endMs = Date.now() + roundsMs;
   let deck: Fault[] = [];
   for (let round = 1; Date.now() < endMs; round++) {
-    if (deck.length === 0) deck = shuffled(faults, dice);
+    if (deck.length === 0) deck = dice.shuffled(faults);
     const fault = deck.pop();
     if (!fault) return;
     history.note(`round ${round}: ${fault.name}`);
@@ -149,11 +149,4 @@ async function problemsOf(mesh: TestMesh, population: Population): Promise<strin
   } catch (error) {
     return [`the mesh cannot be asked: ${messageOf(error)}`];
   }
-}
-
-function shuffled<T>(things: readonly T[], dice: Dice): T[] {
-  const left = [...things];
-  const order: T[] = [];
-  while (left.length > 0) order.push(...left.splice(dice.below(left.length), 1));
-  return order;
 }

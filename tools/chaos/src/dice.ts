@@ -33,4 +33,11 @@ export class Dice {
     if (chosen === undefined) throw new Error('nothing to choose from');
     return chosen;
   }
+
+  shuffled<T>(things: readonly T[]): T[] {
+    const left = [...things];
+    const order: T[] = [];
+    while (left.length > 0) order.push(...left.splice(this.below(left.length), 1));
+    return order;
+  }
 }

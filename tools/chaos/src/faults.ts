@@ -24,7 +24,7 @@ export interface Fault {
 }
 
 export interface Trap {
-  readonly struckBy: 'create' | 'destroy';
+  readonly struckBy: 'create' | 'destroy' | 'pause';
   hasStruck(): boolean;
 }
 
@@ -59,7 +59,7 @@ export function randomFaults(parts: FaultParts): readonly Fault[] {
   ];
 }
 
-function killService({ mesh }: FaultParts, name: ServiceName): Fault {
+export function killService({ mesh }: Pick<FaultParts, 'mesh'>, name: ServiceName): Fault {
   return {
     name: `kill ${name}`,
     settleLimitMs,
@@ -142,8 +142,12 @@ const serviceOf: Readonly<Record<string, ServiceName>> = {
   store: 'snapshot-store',
 };
 
-// A service dies the next time that a create or a destroy passes this step.
-function dieAt({ mesh, failpointFile }: FaultParts, name: FailpointName, struckBy: Trap['struckBy']): Fault {
+// A service dies the next time that it passes this step.
+export function dieAt(
+  { mesh, failpointFile }: Pick<FaultParts, 'mesh' | 'failpointFile'>,
+  name: FailpointName,
+  struckBy: Trap['struckBy'],
+): Fault {
   const service = serviceOf[name.split('.')[0] ?? ''] ?? 'vm-runtime';
   let watch: NodeJS.Timeout | undefined;
   let hasStruck = false;

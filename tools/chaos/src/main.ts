@@ -1,5 +1,6 @@
-// Seeded trouble for a private mesh: `main.ts --seed N --minutes M [--fault text]`, or `main.ts soak --seed N
-// --count N`. Prints the seed, what happened, and what each service took; exits with 1 after any breach.
+// Seeded trouble for a private mesh: `main.ts --seed N --minutes M [--fault text]`, `main.ts soak --seed N --count N`,
+// or `main.ts pauses --seed N --count N --minutes M`. Prints the seed, what happened, and what each service took;
+// exits with 1 after any breach.
 import { randomInt } from 'node:crypto';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -14,29 +15,36 @@ import { runChaos } from './chaos.ts';
 import { Dice } from './dice.ts';
 import { growthTable, measure } from './growth.ts';
 import { History } from './history.ts';
+import { runPauses } from './pauses.ts';
 import { runSoak } from './soak.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     seed: { type: 'string' },
-    minutes: { type: 'string', default: '5' },
-    count: { type: 'string', default: '1000' },
+    minutes: { type: 'string' },
+    count: { type: 'string' },
     fault: { type: 'string', default: '' },
     'rounds-only': { type: 'boolean', default: false },
-    'first-slot': { type: 'string', default: '20500' },
+    'first-slot': { type: 'string' },
   },
 });
 const slotCount = 32;
+const defaults: Readonly<Record<string, { minutes: number; count: number; firstSlot: number }>> = {
+  chaos: { minutes: 5, count: 0, firstSlot: 20_500 },
+  soak: { minutes: 5, count: 1000, firstSlot: 20_500 },
+  pauses: { minutes: 60, count: 200, firstSlot: 20_632 },
+};
 const mode = positionals[0] ?? 'chaos';
 const seed = Number(values.seed ?? randomInt(1_000_000));
-const minutes = Number(values.minutes);
-const count = Number(values.count);
-const firstSlot = Number(values['first-slot']);
+const minutes = Number(values.minutes ?? defaults[mode]?.minutes);
+const count = Number(values.count ?? defaults[mode]?.count);
+const firstSlot = Number(values['first-slot'] ?? defaults[mode]?.firstSlot);
 const numbersAreGood = [seed, count, firstSlot].every((value) => Number.isInteger(value) && value >= 0) && minutes > 0;
-if (!['chaos', 'soak'].includes(mode) || positionals.length > 1 || !numbersAreGood) {
+if (!(mode in defaults) || positionals.length > 1 || !numbersAreGood) {
   process.stderr.write(
-    'usage: chaos [--seed N] [--minutes M] [--fault TEXT] [--rounds-only] | soak [--seed N] [--count N]\n',
+    'usage: chaos [--seed N] [--minutes M] [--fault TEXT] [--rounds-only] | soak [--seed N] [--count N] | ' +
+      'pauses [--seed N] [--count N] [--minutes M] [--fault TEXT]\n',
   );
   process.exit(2);
 }
@@ -51,11 +59,14 @@ try {
   const mesh = await TestMesh.start({ place: { dataDir, ...slots }, templates: ['minimal'], failpointFile });
   try {
     const dice = new Dice(seed);
+    const filter = values.fault;
     let before = measure(mesh.mesh);
     if (mode === 'soak') before = await runSoak({ mesh, dice, history, count });
-    else {
+    else if (mode === 'pauses') {
+      const limitMs = minutes * 60_000;
+      await runPauses({ mesh, dice, seed, history, count, limitMs, failpointFile, filter });
+    } else {
       const roundsMs = minutes * 60_000;
-      const filter = values.fault;
       const isRoundsOnly = values['rounds-only'];
       await runChaos({ mesh, dice, seed, history, roundsMs, failpointFile, filter, isRoundsOnly });
     }
