@@ -50,9 +50,8 @@ fn map(bytes: usize, flags: i32, fd: i32) -> Done<usize> {
     if at == libc::MAP_FAILED { Err(io::Error::last_os_error().into()) } else { Ok(at as usize) }
 }
 
-fn of_file(path: &str, bytes: &str, flags: i32) -> Done<Memory> {
+fn of_file(path: &str, bytes: usize, flags: i32) -> Done<Memory> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
-    let bytes = bytes.parse()?;
     Ok(Memory(vec![(map(bytes, flags, file.as_raw_fd())?, bytes)]))
 }
 
@@ -199,8 +198,9 @@ fn main() -> Done<()> {
     let args: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let memory = match words.as_slice() {
-        ["shared", path, bytes] => of_file(path, bytes, libc::MAP_SHARED)?,
-        ["private", path, bytes] => of_file(path, bytes, libc::MAP_PRIVATE)?,
+        ["shared", path, bytes] => of_file(path, bytes.parse()?, libc::MAP_SHARED)?,
+        ["half", path, bytes] => of_file(path, bytes.parse::<usize>()? / 2, libc::MAP_SHARED)?,
+        ["private", path, bytes] => of_file(path, bytes.parse()?, libc::MAP_PRIVATE)?,
         ["firecracker", socket, bytes, device] => as_firecracker(socket, bytes, device)?,
         ["say", socket, device, count, said] => say(socket, device, count, said)?,
         ["pieces", socket, bytes, device] => in_pieces(socket, bytes, device)?,

@@ -226,3 +226,13 @@ fn other_memory_of_the_program_stays_its_own() {
     assert_eq!(guest.sum(0, 100), crc32fast::hash(&zeros).to_string());
     assert!(!snapshot.place.at("report").exists());
 }
+
+#[test]
+fn a_part_of_the_ram_file_is_not_the_guests_memory() {
+    let snapshot = Snapshot::full(44, 100);
+    let mut guest = Guest::start(&snapshot, "half", |command, passed, ram| {
+        guest::mapped(command, passed, ram, &snapshot);
+    });
+    assert_eq!(guest.sum(0, 50), crc32fast::hash(&[0; 50 * BLOCK]).to_string());
+    assert!(!snapshot.place.at("report").exists());
+}

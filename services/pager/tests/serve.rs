@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use support::encode;
 use support::guest::Guest;
 use support::pager::{Options, Pager};
+use support::place::SmallTmpfs;
 use support::process::eventually;
 use support::snapshot::Snapshot;
 use wrenn_pager::format::working_set;
@@ -310,4 +311,15 @@ fn pages_given_back_amid_prefetching_stay_zero() {
     }
     pager.prefetched();
     assert_eq!(guest.sum(0, 4 * BLOCKS), crc32fast::hash(&memory).to_string());
+}
+
+#[test]
+fn a_guest_for_which_no_memory_is_left_ends_with_that_reason() {
+    let snapshot = Snapshot::full(30, BLOCKS);
+    let small = SmallTmpfs::mount(snapshot.place.at("small"));
+    let mut pager = Pager::serving(&snapshot, Options::default());
+    let mut guest = Guest::with_ram(&snapshot, &small.file(snapshot.bytes()), &pager.socket);
+    guest.tell(&format!("sum 0 {BLOCKS}"));
+    assert_eq!(guest.process.signal(), SIGKILL);
+    assert_eq!(pager.fatal().0, "MEMORY_EXHAUSTED");
 }

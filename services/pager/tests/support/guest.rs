@@ -37,12 +37,25 @@ impl Guest {
         Guest::start(snapshot, "shared", |command, passed, ram| mapped(command, passed, ram, snapshot))
     }
 
+    /// Lazily, with its memory in another file than usual.
+    pub fn with_ram(snapshot: &Snapshot, ram: &Path, socket: &Path) -> Guest {
+        Guest::mapping(ram, snapshot, "shared", |command, passed, ram| lazily(command, passed, ram, socket))
+    }
+
     pub fn start(snapshot: &Snapshot, how: &str, prepare: impl FnOnce(&mut Command, &mut Passed, &Path)) -> Guest {
-        let ram = snapshot.place.ram(snapshot.bytes());
+        Guest::mapping(&snapshot.place.ram(snapshot.bytes()), snapshot, how, prepare)
+    }
+
+    fn mapping(
+        ram: &Path,
+        snapshot: &Snapshot,
+        how: &str,
+        prepare: impl FnOnce(&mut Command, &mut Passed, &Path),
+    ) -> Guest {
         let mut command = Command::new(built("examples/guest"));
         let mut passed = Passed::default();
-        command.arg(how).arg(&ram).arg(snapshot.bytes().to_string());
-        prepare(&mut command, &mut passed, &ram);
+        command.arg(how).arg(ram).arg(snapshot.bytes().to_string());
+        prepare(&mut command, &mut passed, ram);
         passed.give(&mut command);
         Guest { process: Process::spawn(&mut command) }
     }
