@@ -13,12 +13,19 @@ import { breadthExec } from './breadth-exec.ts';
 import { breadthFiles } from './breadth-files.ts';
 import { describeMachine } from './machine.ts';
 import type { Row } from './measurement.ts';
+import { snapshotGaps } from './snapshot-gaps.ts';
+import { snapshotSizes } from './snapshot-sizes.ts';
+import { snapshotSources } from './snapshot-sources.ts';
+import { snapshotDiff, snapshotFork, snapshotTemplate } from './snapshot-uses.ts';
 import { spineCreate, spineExec } from './spine.ts';
 
 // Beside another run on the machine it names its own first slot, as the end-to-end tests do.
 const firstSlot = Number(process.env['WRENN_E2E_FIRST_SLOT'] ?? 20_100);
 const place = { firstSlot, lastSlot: firstSlot + 31 };
-const measurements = [spineCreate, spineExec, breadthFiles, breadthExec];
+const measurements = [
+  ...[spineCreate, spineExec, breadthFiles, breadthExec],
+  ...[snapshotSizes, snapshotGaps, snapshotDiff, snapshotFork, snapshotTemplate, snapshotSources],
+];
 const tell = (line: string) => void process.stderr.write(`${line}\n`);
 
 const filter = process.argv[2] ?? '';
