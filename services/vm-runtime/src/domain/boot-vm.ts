@@ -10,7 +10,19 @@ import type { GuestAgent } from './guest-agent.ts';
 import { cheapestSource } from './memory-source.ts';
 import { type Snapshots, requireCompatible } from './snapshot.ts';
 import type { StageTimer } from './stage-timer.ts';
-import type { AgentDialer, Disks, Journal, Launch, Machine, RunningVm, Slot, Slots, VmSpec, Vmm } from './vm.ts';
+import type {
+  AgentDialer,
+  Disks,
+  Journal,
+  Launch,
+  Machine,
+  RunningVm,
+  Slot,
+  Slots,
+  VmRecord,
+  VmSpec,
+  Vmm,
+} from './vm.ts';
 
 export interface BootParts {
   readonly slots: Slots;
@@ -34,10 +46,11 @@ const acquireLimitMs = 30_000;
 const bootLimitMs = 40_000;
 const initLimitMs = 10_000;
 
+// `begun` is what the journal says of it until it runs.
 export async function bootVm(
   parts: BootParts,
   spec: VmSpec,
-  createdAtMs: number,
+  begun: VmRecord,
   caller: CallDeadline,
   undo: UndoStack,
   timer: StageTimer,
@@ -45,7 +58,7 @@ export async function bootVm(
   const { sandboxId } = spec;
   const boot: Boot = { parts, spec, caller, timer };
   undo.push(() => parts.journal.remove(sandboxId));
-  await parts.journal.write({ sandboxId, createdAtMs, phase: 'starting' });
+  await parts.journal.write(begun);
   await failpoint('vm.create.journalled');
 
   undo.push(() => parts.slots.release(sandboxId));
@@ -76,7 +89,7 @@ export async function bootVm(
     accessToken,
     processes: machine.processes,
   };
-  await parts.journal.write({ sandboxId, createdAtMs, phase: 'running', facts });
+  await parts.journal.write({ sandboxId, createdAtMs: begun.createdAtMs, phase: 'running', facts });
   await failpoint('vm.create.done');
   return { machine, agent, facts };
 }

@@ -8,11 +8,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { BootParts } from './boot-vm.ts';
 import type { StageTimer } from './stage-timer.ts';
-import type { FreezeOrder, RunningVm, VmFacts } from './vm.ts';
+import type { FreezeOrder, FrozenRecord, RunningVm } from './vm.ts';
 
 const quiesceLimitMs = 2000;
 const goOnLimitMs = 5000;
 const stageLimitMs = 10_000;
+// Of these it is not said that the store will not take it.
+const passing = ['SERVICE_UNAVAILABLE', 'DEADLINE_EXCEEDED', 'CANCELLED', 'DISK_FULL'] as const;
 const stagePausesMs = [50, 200, 1000] as const;
 
 export async function freezeVm(
@@ -49,14 +51,20 @@ export async function goOn(parts: BootParts, running: RunningVm, createdAtMs: nu
   await parts.journal.write({ sandboxId: facts.guest.sandboxId, createdAtMs, phase: 'running', facts });
 }
 
-// From `frozen` to staged: idempotent, so that another life can take it up. A store that is away is waited for.
+export interface Staging {
+  // An earlier life may have come as far as making it go on: what it made then stands on the snapshot.
+  readonly isTakenUp: boolean;
+  readonly closed: AbortSignal;
+  readonly log: Log;
+  readonly timer: StageTimer;
+}
+
+// From `frozen` to staged: idempotent, so that another life can take it up. A store that is away or full is waited
+// for: what is given up here is lost.
 export async function stageFrozen(
   parts: BootParts,
-  facts: VmFacts,
-  order: FreezeOrder,
-  closed: AbortSignal,
-  log: Log,
-  timer: StageTimer,
+  { facts, order }: FrozenRecord,
+  { isTakenUp, closed, log, timer }: Staging,
 ): Promise<void> {
   const { sandboxId, template } = facts.guest;
   await timer.time('kill', () => parts.vmm.kill(sandboxId));
@@ -73,9 +81,12 @@ export async function stageFrozen(
   await timer.time('stage', async () => {
     for (let attempt = 0; ; attempt++) {
       try {
-        return await parts.snapshots.stage(request, inMs(stageLimitMs, closed));
+        await parts.snapshots.stage(request, inMs(stageLimitMs, closed));
+        if (!isTakenUp) return;
+        await parts.vmm.release(sandboxId);
+        return await parts.disks.delete(sandboxId);
       } catch (error) {
-        if (closed.aborted || !hasReason(error, 'SERVICE_UNAVAILABLE', 'DEADLINE_EXCEEDED')) throw error;
+        if (closed.aborted || !hasReason(error, ...passing)) throw error;
         log.warn({ err: error, sandbox: sandboxId }, 'the snapshot store does not take a frozen vm; asking again');
         await sleep(stagePausesMs[Math.min(attempt, 2)], undefined, { signal: closed });
       }

@@ -9,7 +9,7 @@ import type { VmTable } from './vm-table.ts';
 
 const askLimitMs = 5000;
 
-// Asked for twice, a snapshot is made once: the second call finds it and takes no time.
+// Asked for twice, a snapshot is made once: the second call finds it, and waits at most for the VM to go on.
 export async function takeSnapshot(
   vms: VmTable,
   snapshots: Snapshots,
@@ -17,7 +17,10 @@ export async function takeSnapshot(
   order: FreezeOrder,
   call: CallDeadline,
 ): Promise<Stage[]> {
-  if (await isThere(snapshots, sandboxId, order, call)) return [];
+  if (await isThere(snapshots, sandboxId, order, call)) {
+    if (order.keepRunning) await vms.requireGoingOn(sandboxId);
+    return [];
+  }
   return vms.snapshot(sandboxId, order, call);
 }
 

@@ -14,6 +14,7 @@ import {
   FakeSnapshots,
   FakeVmm,
 } from '../../test/fakes.ts';
+import { takeSnapshot } from './take-snapshot.ts';
 import type { BootSpec } from './vm.ts';
 import { VmTable } from './vm-table.ts';
 
@@ -357,6 +358,57 @@ test('a snapshot made on another VMM is refused by name, and leaves nothing', as
     meta: { snapshot_vmm: 'qemu 0', host_vmm: 'qemu 1' },
   });
   expect(held()).toEqual([0, 0, 0, 0]);
+});
+
+test('a VM whose host dies while it goes on from its snapshot goes on from it in the next life', async () => {
+  const before = table();
+  const wanted = spec();
+  await before.create(wanted, caller);
+  const order = orderOf(true);
+  const { sandboxId } = wanted;
+  const started = vi.spyOn(vmm, 'start').mockImplementationOnce(() => new Promise(() => {}));
+  void before.snapshot(sandboxId, order, caller);
+  await vi.waitFor(() => expect(started).toHaveBeenCalled());
+  expect(journal.records.get(sandboxId)).toMatchObject({ phase: 'frozen', order });
+  before.close();
+  // Of a VMM that was half made, and of its disk.
+  const removed = vi.spyOn(disks, 'delete');
+  snapshots.failures.push(new WrennError('DISK_FULL', 'full'));
+  const after = table();
+  await after.adopt();
+  await takeSnapshot(after, snapshots, sandboxId, order, caller);
+  expect(after.running(sandboxId).facts).toMatchObject({ snapshotId: order.snapshotId });
+  expect(removed).toHaveBeenCalledTimes(1);
+  expect(held()).toEqual([1, 1, 1, 1]);
+});
+
+test('a live snapshot asked for again is no success when the VM did not go on from it', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const order = orderOf(true);
+  vmm.failure = new WrennError('VMM_START_FAILED', 'it does not start');
+  const take = () => takeSnapshot(vms, snapshots, wanted.sandboxId, order, caller);
+  await expect(take()).rejects.toMatchObject({ reason: 'VMM_START_FAILED' });
+  await expect(take()).rejects.toMatchObject({ reason: 'SANDBOX_NOT_FOUND' });
+  expect(snapshots.staged.has(order.snapshotId)).toBe(true);
+  expect(held()).toEqual([0, 0, 0, 0]);
+});
+
+test('a resume that comes while the next life releases a paused VM waits for that', async () => {
+  const before = table();
+  const wanted = spec();
+  await before.create(wanted, caller);
+  before.close();
+  const { sandboxId, template, env, defaultUser } = wanted;
+  const record = journal.records.get(sandboxId);
+  if (record?.phase !== 'running') throw new Error('it should run');
+  const order = orderOf(false);
+  await journal.write({ sandboxId, createdAtMs: 0, facts: record.facts, phase: 'frozen', order });
+  const after = table();
+  await after.adopt();
+  await after.create({ kind: 'restore', sandboxId, template, env, defaultUser, snapshotId: order.snapshotId }, caller);
+  expect(held()).toEqual([1, 1, 1, 1]);
 });
 
 test.each([

@@ -13,7 +13,7 @@ import { UndoStack } from '@wrenn/kit/undo-stack';
 import { type BootParts, bootVm } from './boot-vm.ts';
 import { freezeVm, goOn, stageFrozen } from './freeze-vm.ts';
 import { type Stage, StageTimer } from './stage-timer.ts';
-import type { BulkServer, Death, FreezeOrder, RunningVm, VmFacts, VmRecord, VmSpec, VmState } from './vm.ts';
+import type { BulkServer, Death, FreezeOrder, FrozenRecord, RunningVm, VmRecord, VmSpec, VmState } from './vm.ts';
 import { type WatchdogTimes, untilStuck } from './watchdog.ts';
 
 export interface VmView {
@@ -75,9 +75,9 @@ export class VmTable {
 
   async create(spec: VmSpec, caller: CallDeadline): Promise<{ vm: VmView; stages: Stage[] }> {
     const { sandboxId } = spec;
-    // A sandbox may be resumed while what it held is still being released.
+    // A sandbox may be resumed while what it held is still being released, by an earlier life of this service too.
     const before = this.#vms.get(sandboxId);
-    if (before?.state.name === 'frozen') await before.operation;
+    if (before?.state.name === 'frozen' || before?.state.name === 'stopping') await before.operation;
     if (this.#vms.has(sandboxId)) throw new WrennError('VM_EXISTS', `this host has a VM for ${sandboxId} already`);
     const vm = newVm(sandboxId, this.#parts.clock.now());
     this.#vms.set(sandboxId, vm);
@@ -107,6 +107,12 @@ export class VmTable {
     await frozen;
     this.#parts.log.info({ sandbox: sandboxId, ...order, stages: timer.stages }, 'vm frozen');
     return timer.stages;
+  }
+
+  // Waits for what is being done to a VM that was frozen to go on, and throws unless it runs then.
+  async requireGoingOn(sandboxId: SandboxId): Promise<void> {
+    await this.#vms.get(sandboxId)?.operation;
+    this.running(sandboxId);
   }
 
   async destroy(sandboxId: SandboxId): Promise<void> {
@@ -160,10 +166,12 @@ export class VmTable {
     for (const { state } of this.#vms.values()) if (state.name === 'running') state.agent.close('VMM_DIED');
   }
 
-  async #boot(vm: Vm, spec: VmSpec, caller: CallDeadline, timer: StageTimer): Promise<void> {
+  async #boot(vm: Vm, spec: VmSpec, caller: CallDeadline, timer: StageTimer, frozen?: VmRecord): Promise<void> {
     const undo = new UndoStack();
+    const { sandboxId, createdAt } = vm;
+    const begun: VmRecord = frozen ?? { sandboxId, createdAtMs: createdAt.getTime(), phase: 'starting' };
     try {
-      const running = await bootVm(this.#parts, spec, vm.createdAt.getTime(), caller, undo, timer);
+      const running = await bootVm(this.#parts, spec, begun, caller, undo, timer);
       undo.commit();
       this.#enterRunning(vm, running);
     } catch (error) {
@@ -188,14 +196,16 @@ export class VmTable {
       throw error;
     }
     running.agent.close('SANDBOX_PAUSED');
-    await this.#finishFreeze(vm, running.facts, order, timer);
+    const frozen = { sandboxId: vm.sandboxId, createdAtMs, phase: 'frozen', facts: running.facts, order } as const;
+    await this.#finishFreeze(vm, frozen, timer, false);
   }
 
   // From `frozen` on: also what another life of this service began.
-  async #finishFreeze(vm: Vm, facts: VmFacts, order: FreezeOrder, timer: StageTimer): Promise<void> {
-    const { log } = this.#parts;
+  async #finishFreeze(vm: Vm, frozen: FrozenRecord, timer: StageTimer, isTakenUp: boolean): Promise<void> {
+    const { facts, order } = frozen;
+    const signal = AbortSignal.any([this.#closed.signal, vm.giveUp.signal]);
     try {
-      await stageFrozen(this.#parts, facts, order, this.#closed.signal, log, timer);
+      await stageFrozen(this.#parts, frozen, { isTakenUp, closed: signal, log: this.#parts.log, timer });
     } catch (error) {
       vm.state = { name: 'dead', death: { reason: 'FREEZE_FAILED', message: messageOf(error) } };
       throw error;
@@ -206,8 +216,8 @@ export class VmTable {
     }
     vm.state = { name: 'starting' };
     const spec = { ...facts.guest, kind: 'restore' as const, snapshotId: order.snapshotId };
-    const signal = AbortSignal.any([this.#closed.signal, vm.giveUp.signal]);
-    await this.#boot(vm, spec, { signal, deadlineAtMs: Date.now() + goOnLimitMs }, timer);
+    // A death from here on must not cost it either: the next life makes it go on from the same snapshot.
+    await this.#boot(vm, spec, { signal, deadlineAtMs: Date.now() + goOnLimitMs }, timer, frozen);
   }
 
   // What comes behind a freeze that nobody waits for; its failures are logged, and the VM stays listed.
@@ -269,7 +279,7 @@ export class VmTable {
       vm.state = { name: 'stopping' };
       this.#vms.set(sandboxId, vm);
       log.info({ sandbox: sandboxId, ...record.order }, 'vm frozen by an earlier life');
-      this.#goFrom(vm, this.#finishFreeze(vm, facts, record.order, new StageTimer()), record.order);
+      this.#goFrom(vm, this.#finishFreeze(vm, record, new StageTimer(), true), record.order);
       return;
     }
     const machine = vmm.adopt(sandboxId, facts.processes);

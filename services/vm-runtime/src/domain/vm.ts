@@ -91,6 +91,8 @@ export type VmRecord = { readonly sandboxId: SandboxId; readonly createdAtMs: nu
   | { readonly phase: 'frozen'; readonly facts: VmFacts; readonly order: FreezeOrder }
 );
 
+export type FrozenRecord = Extract<VmRecord, { phase: 'frozen' }>;
+
 export interface FreezeOrder {
   readonly snapshotId: SnapshotId;
   readonly keepRunning: boolean;
