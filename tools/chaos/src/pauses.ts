@@ -127,12 +127,13 @@ async function untilStruck(strikes: readonly Fault[], history: History): Promise
 async function recover({ mesh, herd, history }: PausesOptions & { herd: Herd }, limitMs: number): Promise<void> {
   await awaitAgreement(mesh, history, limitMs);
   await herd.evictStrangers().catch((error: unknown) => history.breach(`evicting: ${messageOf(error)}`));
-  for (const member of herd.members) {
+  const bringBack = async (member: Member) => {
     try {
       await herd.bringBack(member);
     } catch (error) {
       history.breach(`${member.guest.id} does not come back: ${messageOf(error)}`);
       await herd.destroy(member.guest.id);
     }
-  }
+  };
+  await Promise.all(herd.members.map(bringBack));
 }
