@@ -55,6 +55,22 @@ describe.each(databaseServers)('on $name', ({ startServer }) => {
     await mesh.sandboxes.pause({ sandboxId: runs.id }, soon());
   });
 
+  test('pauses a sandbox that was frozen for a fork and did not go on, rather than lose it', async () => {
+    await using mesh = await startTestMesh(database);
+    const host = await mesh.addHost('h1');
+    const { id } = await mesh.create();
+    host.afterFreezing = async () => {
+      host.vms.delete(id);
+      throw new WrennError('VMM_START_FAILED', 'it did not go on');
+    };
+    expect(await reasonOf(mesh.sandboxes.fork({ sandboxId: id }, soon()))).toBe('VMM_START_FAILED');
+    const paused = await untilState(mesh, id, SandboxState.PAUSED);
+    expect(paused.snapshotId).toBe(present(host.frozen[0]).snapshotId);
+    host.afterFreezing = async () => {};
+    await mesh.sandboxes.resume({ sandboxId: id }, soon());
+    await mesh.sandboxes.fork({ sandboxId: id }, soon());
+  });
+
   test('finds a pause that struck after all, long after it was given up', async () => {
     await using mesh = await startTestMesh(database);
     const host = await mesh.addHost('h1');

@@ -1,14 +1,15 @@
 // A snapshot of a sandbox that runs, and goes on from it. Before anything else is done to a sandbox it is
 // settled what became of the last one: what a VM goes on from must not be forgotten.
 import { inMs } from '@wrenn/kit/deadlines';
-import { WrennError } from '@wrenn/kit/errors';
+import { WrennError, hasReason } from '@wrenn/kit/errors';
 import type { SnapshotId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 
 import type { Durability } from './durability.ts';
 import { destroyedMeanwhile } from './lookup.ts';
 import type { Operation } from './operations.ts';
-import type { Frozen, HostStore, HostVms } from './ports.ts';
+import type { Host } from './host.ts';
+import type { Frozen, HostSnapshots, HostStore, HostVms } from './ports.ts';
 import { requireHost } from './require-host.ts';
 import type { Sandbox } from './sandbox.ts';
 import type { SnapshotStore } from './snapshot-ports.ts';
@@ -18,11 +19,13 @@ export interface LiveSnapshotParts {
   readonly snapshots: SnapshotStore;
   readonly hosts: HostStore;
   readonly vms: HostVms;
+  readonly hostSnapshots: HostSnapshots;
   readonly durability: Durability;
   readonly log: Log;
 }
 
 const freezeLimitMs = 60_000;
+const askLimitMs = 5000;
 
 export class LiveSnapshot {
   readonly #parts: LiveSnapshotParts;
@@ -48,20 +51,21 @@ export class LiveSnapshot {
       if (this.#closing.signal.aborted) throw this.#closing.signal.reason;
       log.warn({ err: error, sandbox: source.id, snapshot: snapshotId }, 'live snapshot failed');
       // Where it is not sure that nothing came of it, the next operation or the reconciler settles it.
-      if (!isUnsure(error)) await this.#abandon(source, snapshotId);
+      if (!isUnsure(error)) await this.#abandonIfAbsent(host, source, snapshotId);
       throw error;
     }
   }
 
   // True when the sandbox, as it was seen, is fit for the next operation; false when it has to be looked at anew.
   async settle(seen: Sandbox, wanted: 'pause' | 'snapshot', operation: Operation): Promise<boolean> {
-    const { snapshots } = this.#parts;
+    const { snapshots, hosts } = this.#parts;
     if (seen.state !== 'running' || seen.nextSnapshotId === undefined) return true;
     const next = await snapshots.find(seen.nextSnapshotId);
     if (next?.keepsRunning) {
       // Asking for the same one again tells: it is there then, or it failed.
-      await this.take(seen, next.id, operation).catch((error: unknown) => {
+      await this.take(seen, next.id, operation).catch(async (error: unknown) => {
         if (isUnsure(error)) throw error;
+        if (await this.#isThere(await requireHost(hosts, seen.hostId), next.id)) throw notGoneOn(seen);
       });
       return false;
     }
@@ -76,11 +80,27 @@ export class LiveSnapshot {
     this.#closing.abort(new WrennError('SERVICE_UNAVAILABLE', 'the scheduler is stopping'));
   }
 
-  async #abandon({ id }: Sandbox, snapshotId: SnapshotId): Promise<void> {
+  // One that was frozen and did not go on has nothing but this snapshot.
+  async #abandonIfAbsent(host: Host, { id }: Sandbox, snapshotId: SnapshotId): Promise<void> {
     try {
-      await this.#parts.snapshots.abandon(id, snapshotId);
+      if (!(await this.#isThere(host, snapshotId))) await this.#parts.snapshots.abandon(id, snapshotId);
     } catch (error) {
       this.#parts.log.warn({ err: error, sandbox: id }, 'a failed live snapshot is left to the reconciler');
     }
   }
+
+  async #isThere({ address }: Host, id: SnapshotId): Promise<boolean> {
+    try {
+      await this.#parts.hostSnapshots.get(address, id, { isDurable: false }, inMs(askLimitMs));
+      return true;
+    } catch (error) {
+      if (hasReason(error, 'SNAPSHOT_NOT_FOUND')) return false;
+      throw error;
+    }
+  }
+}
+
+function notGoneOn({ id }: Sandbox): WrennError {
+  const message = `${id} did not go on from its last snapshot; it is paused on it in a moment`;
+  return new WrennError('STATE_CONFLICT', message, { meta: { state: 'pausing' } });
 }
