@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { z } from 'zod';
 
-import { WrennError, messageOf } from '@wrenn/kit/errors';
+import { WrennError } from '@wrenn/kit/errors';
 import { type ProcessIdentity, identifyProcess, isRunning } from '@wrenn/kit/process-identity';
 import { runProgram } from '@wrenn/kit/run-program';
 
@@ -69,7 +69,7 @@ export class Pager {
     enterCgroup(child.pid!);
     child.unref();
     const process = identifyProcess(child.pid!);
-    if (!process) throw failed('it ended at once', paths);
+    if (!process) throw failed('it ended at once');
     await this.#await('listening', process, paths);
     return process;
   }
@@ -97,7 +97,10 @@ export class Pager {
   // Why a VM ended, where its pager knows better.
   async explain(death: Death, process: ProcessIdentity, paths: VmPaths): Promise<Death> {
     const fatal = (await linesOf(paths)).find(({ event }) => event === 'fatal');
-    if (fatal) return { reason: 'MEMORY_CORRUPT', message: fatal.message ?? 'a page could not be read' };
+    if (fatal) {
+      const reason = fatal.reason === 'SNAPSHOT_CORRUPT' ? 'MEMORY_CORRUPT' : 'PAGER_DIED';
+      return { reason, message: fatal.message ?? 'a page could not be given' };
+    }
     return isRunning(process) ? death : { reason: 'PAGER_DIED', message: 'QEMU or its pager ended unexpectedly' };
   }
 
@@ -106,8 +109,11 @@ export class Pager {
       const lines = await linesOf(paths);
       if (lines.some((line) => line.event === event)) return;
       const fatal = lines.find((line) => line.event === 'fatal');
-      if (fatal) throw new WrennError('SNAPSHOT_CORRUPT', fatal.message ?? 'the memory cannot be read');
-      if (!isRunning(process)) throw failed(await readFile(paths.pagerLog, 'utf8'), paths);
+      if (fatal) {
+        const reason = fatal.reason === 'SNAPSHOT_CORRUPT' ? 'SNAPSHOT_CORRUPT' : 'VMM_START_FAILED';
+        throw new WrennError(reason, fatal.message ?? 'the memory cannot be given');
+      }
+      if (!isRunning(process)) throw failed(await readFile(paths.pagerLog, 'utf8'));
       await sleep(pollMs);
     }
   }
@@ -125,8 +131,6 @@ async function linesOf({ pagerLog }: VmPaths): Promise<Line[]> {
   });
 }
 
-function failed(why: string, { pagerLog }: VmPaths): WrennError {
-  return new WrennError('VMM_START_FAILED', `the pager did not start: ${why.trim().slice(-500)}`, {
-    cause: new Error(messageOf(pagerLog)),
-  });
+function failed(why: string): WrennError {
+  return new WrennError('VMM_START_FAILED', `the pager did not start: ${why.trim().slice(-500)}`);
 }
