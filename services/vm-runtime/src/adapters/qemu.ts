@@ -2,6 +2,7 @@
 // namespace, under seccomp and in a cgroup; it outlives this service, which may adopt it again.
 import { spawn } from 'node:child_process';
 import { chown, mkdir, open, readFile, rm } from 'node:fs/promises';
+import { setPriority } from 'node:os';
 import { join } from 'node:path';
 
 import { WrennError, messageOf } from '@wrenn/kit/errors';
@@ -33,6 +34,8 @@ const MiB = 1024 * 1024;
 const connectLimitMs = 10_000;
 const killLimitMs = 10_000;
 const privateMode = 0o700;
+// Guests come after this service, whose own they would else have.
+const guestNiceness = 0;
 
 export class Qemu implements Vmm {
   readonly #options: QemuOptions;
@@ -95,6 +98,7 @@ export class Qemu implements Vmm {
       const child = spawn(program, rest, { detached: true, cwd: '/', stdio: ['ignore', log.fd, log.fd], env: {} });
       await new Promise<void>((resolve, reject) => child.once('spawn', resolve).once('error', reject));
       this.#options.cgroups.enter(vmName(launch.sandboxId), child.pid!);
+      setPriority(child.pid!, guestNiceness);
       child.unref();
       const process = identifyProcess(child.pid!);
       if (!process) throw new Error('it ended at once');
