@@ -1,5 +1,6 @@
 // The bulk thread: file contents have an event loop, a port and connections to agents of their own, so that
 // no keystroke waits behind them. It knows only what the main thread tells it, and dies without taking it along.
+import { setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 
 import { WrennError } from '@wrenn/kit/errors';
@@ -15,6 +16,9 @@ import { type BulkGuest, BulkGuests, type BulkMessage, type BulkSettings } from 
 import { filesystemHandlers } from './filesystem-server.ts';
 
 if (!parentPort) throw new Error('this is a thread of vm-runtime, not a program');
+// This thread alone: when both want the processor the main one, which works a moment at a time, gets it.
+const bulkNiceness = 10;
+setPriority(0, bulkNiceness);
 const main = parentPort;
 const settings = workerData as BulkSettings;
 const log = openLog('vm-runtime-bulk', settings.logLevel);

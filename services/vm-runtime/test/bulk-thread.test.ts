@@ -54,11 +54,26 @@ async function bytesOf(stream: AsyncIterable<{ part: { case?: string | undefined
   return Buffer.concat(pieces);
 }
 
+const niceness = (stat: string) => Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16]);
+
 async function* upload(sandboxId: string, pieces: Iterable<Uint8Array>): AsyncGenerator<WriteMessage> {
   yield { part: { case: 'start' as const, value: { sandboxId, path, user: '', mode: 0 } } };
   for (const value of pieces) yield { part: { case: 'data' as const, value } };
   yield { part: { case: 'finish' as const, value: {} } };
 }
+
+test('leaves the processor to the main thread when both want it', async () => {
+  await startThread();
+  const threads = await Promise.all(
+    (await readdir('/proc/self/task')).map(async (id) => {
+      // After the name, which may hold anything: state first, niceness the 17th.
+      const stat = await readFile(`/proc/self/task/${id}/stat`, 'utf8');
+      return { name: stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')')), niceness: niceness(stat) };
+    }),
+  );
+  expect(threads.filter(({ name }) => name.includes('bulk')).map((thread) => thread.niceness)).toEqual([10]);
+  expect(niceness(await readFile('/proc/self/stat', 'utf8'))).toBeLessThan(10);
+});
 
 test('serves files of the sandboxes it was told of, and of no others', async () => {
   const { thread, files } = await startThread();

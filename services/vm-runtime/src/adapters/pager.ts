@@ -3,6 +3,7 @@
 // has to say into a file.
 import { spawn } from 'node:child_process';
 import { type FileHandle, readFile, rm, stat } from 'node:fs/promises';
+import { setPriority } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { z } from 'zod';
@@ -14,6 +15,7 @@ import { runProgram } from '@wrenn/kit/run-program';
 import type { OpenedSnapshot } from '../domain/snapshot.ts';
 import type { Death } from '../domain/vm.ts';
 import { OpenFiles } from './open-files.ts';
+import { guestNiceness } from './qemu-process.ts';
 import { unprivileged } from './unprivileged.ts';
 import type { VmPaths } from './vm-paths.ts';
 
@@ -67,6 +69,7 @@ export class Pager {
     const child = spawn(command, rest, { detached: true, cwd: '/', stdio, env: {} });
     await new Promise<void>((resolve, reject) => child.once('spawn', resolve).once('error', reject));
     enterCgroup(child.pid!);
+    setPriority(child.pid!, guestNiceness);
     child.unref();
     const process = identifyProcess(child.pid!);
     if (!process) throw failed('it ended at once');

@@ -2,6 +2,7 @@
 // them by name. What it preloads is services/pager's shim.
 import { spawn } from 'node:child_process';
 import type { FileHandle } from 'node:fs/promises';
+import { setPriority } from 'node:os';
 
 import { WrennError, messageOf } from '@wrenn/kit/errors';
 import { type ProcessIdentity, identifyProcess } from '@wrenn/kit/process-identity';
@@ -21,6 +22,8 @@ export interface QemuSpawn {
 }
 
 const firstFd = 3;
+// Guests come after this service, whose own they would else have.
+export const guestNiceness = 0;
 
 export async function spawnQemu({ platform, launch, paths, enterCgroup }: QemuSpawn): Promise<ProcessIdentity> {
   await using files = new OpenFiles();
@@ -51,6 +54,7 @@ export async function spawnQemu({ platform, launch, paths, enterCgroup }: QemuSp
     const child = spawn(program, rest, { detached: true, cwd: '/', stdio, env: {} });
     await new Promise<void>((resolve, reject) => child.once('spawn', resolve).once('error', reject));
     enterCgroup(child.pid!);
+    setPriority(child.pid!, guestNiceness);
     child.unref();
     const process = identifyProcess(child.pid!);
     if (!process) throw new Error('it ended at once');

@@ -32,6 +32,13 @@ test('services start after those they call', () => {
   expect(stages['scheduler']).toBeLessThan(stages['gateway'] ?? 0);
 });
 
+test('what commands pass through comes before guests, and bytes in number after them', () => {
+  const niceness = Object.fromEntries(planServices(options).map((plan) => [plan.name, plan.niceness]));
+  expect(niceness['gateway']).toBeLessThan(0);
+  expect(niceness['vm-runtime']).toBeLessThan(0);
+  expect(niceness['gateway-bulk']).toBeGreaterThan(0);
+});
+
 test('no variable of the caller reaches a service, save those that find programs and collectors', () => {
   const env = { PATH: '/bin', HOME: '/root', WRENN_GATEWAY: 'x', DATABASE_URL: 'secret', OTEL_SERVICE_NAME: 'y' };
   expect(inheritedEnv(env)).toEqual({ PATH: '/bin', HOME: '/root', OTEL_SERVICE_NAME: 'y' });

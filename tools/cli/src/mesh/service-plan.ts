@@ -15,8 +15,13 @@ export interface ServicePlan {
   readonly address: string;
   readonly speaks: 'grpc' | 'http';
   readonly readyLimitMs: number;
+  readonly niceness: number;
   readonly env: Readonly<Record<string, string>>;
 }
+
+// Guests take all the processor they can get, and bytes in number as much; what a command passes through works a
+// moment at a time and must not wait for either (docs/performance.md).
+const nicenessOf: Partial<Record<ServiceName, number>> = { gateway: -10, 'vm-runtime': -10, 'gateway-bulk': 5 };
 
 // All sandboxes of a one-machine mesh stay with this host, whatever the machine is called later.
 export const localHostId = 'local';
@@ -44,6 +49,7 @@ export function planServices(options: MeshOptions): ServicePlan[] {
     speaks: name === 'edge-proxy' ? 'http' : 'grpc',
     // The first start of vm-runtime probes accelerators by booting.
     readyLimitMs: name === 'vm-runtime' ? 90_000 : 30_000,
+    niceness: nicenessOf[name] ?? 0,
     env: {
       ...own,
       ...(withFailpoints.has(name) && failpointEnv(options)),

@@ -9,6 +9,7 @@ import { endProcess } from '../proc.ts';
 import { Backoff } from './backoff.ts';
 import { openForAppend, tailOf } from './log-file.ts';
 import { repositoryRoot } from './options.ts';
+import { giveNiceness } from './niceness.ts';
 import { meshMark } from './orphans.ts';
 import type { ServicePlan } from './service-plan.ts';
 
@@ -73,6 +74,7 @@ export class ServiceProcess {
       this.#ended(code, signal, Date.now() - startedAtMs);
     });
     this.#running = child.pid === undefined ? undefined : identifyProcess(child.pid);
+    if (this.#running) this.#rank(this.#running);
     this.#options.onChange();
   }
 
@@ -85,6 +87,16 @@ export class ServiceProcess {
     this.#isWanted = false;
     clearTimeout(this.#restartTimer);
     if (this.#running) await endProcess(this.#running, stopGraceMs);
+  }
+
+  // A service works without it, only slower when the machine is busy.
+  #rank({ pid }: ProcessIdentity): void {
+    const { log, plan } = this.#options;
+    try {
+      if (plan.niceness !== 0) giveNiceness(pid, plan.niceness);
+    } catch (error) {
+      log.warn({ err: error, part: plan.name }, 'it has no priority of its own');
+    }
   }
 
   #ended(code: number | null, signal: string | null, livedMs: number): void {
