@@ -15,8 +15,7 @@ import { runProgram } from '@wrenn/kit/run-program';
 import type { OpenedSnapshot } from '../domain/snapshot.ts';
 import type { Death } from '../domain/vm.ts';
 import { OpenFiles } from './open-files.ts';
-import { guestNiceness } from './qemu-process.ts';
-import { unprivileged } from './unprivileged.ts';
+import { guestNiceness, unprivileged } from './unprivileged.ts';
 import type { VmPaths } from './vm-paths.ts';
 
 export interface PagerStart {

@@ -11,7 +11,7 @@ import type { Launch } from '../domain/vm.ts';
 import { OpenFiles } from './open-files.ts';
 import { type MachineStart, machineArgs, qemuProgram } from './qemu-args.ts';
 import type { HostPlatform } from './platform.ts';
-import { unprivileged } from './unprivileged.ts';
+import { guestNiceness, unprivileged } from './unprivileged.ts';
 import type { VmPaths } from './vm-paths.ts';
 
 export interface QemuSpawn {
@@ -22,8 +22,6 @@ export interface QemuSpawn {
 }
 
 const firstFd = 3;
-// Guests come after this service, whose own they would else have.
-export const guestNiceness = 0;
 
 export async function spawnQemu({ platform, launch, paths, enterCgroup }: QemuSpawn): Promise<ProcessIdentity> {
   await using files = new OpenFiles();

@@ -1,3 +1,6 @@
+// Guests come after this service, whose niceness they would else have.
+export const guestNiceness = 0;
+
 // The head of a command line that takes every privilege from what follows it.
 export function unprivileged(uid: number): string[] {
   return [
