@@ -7,6 +7,7 @@
 import type { Guest } from '@wrenn/e2e/guest';
 import type { TestMesh } from '@wrenn/e2e/mesh';
 import { inMs } from '@wrenn/kit/deadlines';
+import { eventually } from '@wrenn/kit/testkit/eventually';
 
 import { timed } from './exec.ts';
 import { type Measurement, median, row } from './measurement.ts';
@@ -78,6 +79,8 @@ async function startTicking(mesh: TestMesh, sizeMiB: number) {
   for await (const { event } of mesh.client.processes.start({ sandboxId: guest.id, process }, inMs(limitMs))) {
     if (event?.event.case === 'started') break; // It runs on without us.
   }
+  const isTicking = async () => (await guest.exec('test', ['-e', gapsPath])).exitCode === 0;
+  await eventually('Python ticks in the guest', isTicking, 60_000);
   return { guest, times: emptyTimes() };
 }
 
