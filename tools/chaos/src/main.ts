@@ -2,7 +2,7 @@
 // or `main.ts pauses --seed N --count N --minutes M`. Prints the seed, what happened, and what each service took;
 // exits with 1 after any breach.
 import { randomInt } from 'node:crypto';
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -72,6 +72,8 @@ try {
     }
     process.stdout.write(`\n${growthTable(before, measure(mesh.mesh))}\n\n`);
   } finally {
+    // What a mesh says goes with it.
+    if (history.breaches.length > 0) await cp(mesh.logsDir, `${history.path}s`, { recursive: true });
     try {
       for (const leftover of await mesh.close()) history.breach(`left behind: ${leftover}`);
     } catch (error) {
