@@ -62,6 +62,20 @@ export const freezeFailpoints = [
   'vm.freeze.staged',
 ] as const;
 
+// Of the record of a sandbox that is paused, resumed or forked.
+export const lifecycleFailpoints = [
+  'scheduler.pause.claimed', // The record says `pausing`; its host knows nothing yet.
+  'scheduler.pause.frozen', // It is frozen; the record does not say so.
+  'scheduler.pause.recorded',
+  'scheduler.resume.claimed',
+  'scheduler.resume.made', // It runs; the record does not say so.
+  'scheduler.resume.recorded',
+  'scheduler.live.frozen', // It goes on from its snapshot; the record does not say so.
+  'scheduler.live.adopted',
+  'scheduler.fork.placed', // The children are recorded; the source is not frozen.
+  'scheduler.fork.made', // They run; the record does not say so.
+] as const;
+
 // From the staging of a snapshot to its commit, and its deletion.
 export const commitFailpoints = [
   'store.snapshot.stage-noted', // It says what will be moved; nothing is yet.
@@ -80,6 +94,7 @@ export const commitFailpoints = [
 export const failpointNames = [
   ...createFailpoints,
   ...freezeFailpoints,
+  ...lifecycleFailpoints,
   ...commitFailpoints,
   ...destroyFailpoints,
 ] as const;

@@ -3,6 +3,7 @@
 // one step, all or none.
 import type { Clock } from '@wrenn/kit/clock';
 import { type CallDeadline, within } from '@wrenn/kit/deadlines';
+import { failpoint } from '@wrenn/kit/failpoint';
 import { type SandboxId, newSandboxId, newSnapshotId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 
@@ -99,6 +100,7 @@ export class ForkSandbox {
       if (!placed) return undefined;
       if (placed.kind === 'known') return await this.#settled(placed.first, terms.caller);
       terms.onPlaced();
+      await failpoint('scheduler.fork.placed');
       const placedMs = performance.now() - startMs;
       const place: StageTiming = { stage: 'place', startedAfterMs: 0, durationMs: placedMs };
       if (!operation) return { ...placed, settings, timings: [place] };
@@ -142,6 +144,7 @@ export class ForkSandbox {
           throw error;
         }
       });
+      await failpoint('scheduler.fork.made');
       caller.signal.throwIfAborted();
       const expiresAt = new Date(clock.now().getTime() + (children[0]?.ttlMs ?? 0));
       const sandboxes = await lifecycle.runAll(made, expiresAt);

@@ -2,6 +2,7 @@
 // settled what became of the last one: what a VM goes on from must not be forgotten.
 import { inMs } from '@wrenn/kit/deadlines';
 import { WrennError, hasReason } from '@wrenn/kit/errors';
+import { failpoint } from '@wrenn/kit/failpoint';
 import type { SnapshotId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 
@@ -43,7 +44,9 @@ export class LiveSnapshot {
       const freezing = { sandboxId: source.id, snapshotId, keepRunning: true };
       const signal = AbortSignal.any([operation.signal, this.#closing.signal]);
       const frozen = await vms.freeze(host.address, freezing, inMs(freezeLimitMs, signal));
+      await failpoint('scheduler.live.frozen');
       if (!(await snapshots.adopt(source.id, snapshotId, frozen.isDurable))) throw destroyedMeanwhile(source.id);
+      await failpoint('scheduler.live.adopted');
       if (!frozen.isDurable) durability.follow(host.address, snapshotId);
       return frozen;
     } catch (error) {

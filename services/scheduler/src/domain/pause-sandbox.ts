@@ -2,6 +2,7 @@
 // share one pause, which goes on when they leave. Whatever fails, the host is asked what is true.
 import { type CallDeadline, inMs, within } from '@wrenn/kit/deadlines';
 import { WrennError } from '@wrenn/kit/errors';
+import { failpoint } from '@wrenn/kit/failpoint';
 import { type SandboxId, newSnapshotId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 
@@ -107,14 +108,17 @@ export class PauseSandbox {
     const snapshotId = seen.nextSnapshotId ?? newSnapshotId();
     const pausing = await lifecycle.beginPause(seen, snapshotId, reason);
     if (!pausing) return undefined;
+    await failpoint('scheduler.pause.claimed');
     const signal = AbortSignal.any([operation.signal, this.#closing.signal]);
     try {
       const freezing = { sandboxId: seen.id, snapshotId, keepRunning: false };
       const frozen = await vms.freeze(host.address, freezing, inMs(pauseLimitMs, signal));
+      await failpoint('scheduler.pause.frozen');
       const snapshot = standOn(pausing, snapshotId, frozen.isDurable);
       const move = { to: 'paused', reason: 'FROZEN', snapshot, nextSnapshotId: null } as const;
       const sandbox = await sandboxes.move(pausing, move);
       if (!sandbox) throw destroyedMeanwhile(seen.id);
+      await failpoint('scheduler.pause.recorded');
       if (!frozen.isDurable) durability.follow(host.address, snapshotId);
       return { sandbox, timings: frozen.timings };
     } catch (error) {

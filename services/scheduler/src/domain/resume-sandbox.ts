@@ -3,6 +3,7 @@
 import type { Clock } from '@wrenn/kit/clock';
 import { type CallDeadline, inMs } from '@wrenn/kit/deadlines';
 import { WrennError } from '@wrenn/kit/errors';
+import { failpoint } from '@wrenn/kit/failpoint';
 import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 
@@ -82,6 +83,7 @@ export class ResumeSandbox {
       const settings = await lifecycle.settings(seen.id);
       const admitted = await lifecycle.admitResume(seen, terms.reason);
       if (!admitted) return undefined;
+      await failpoint('scheduler.resume.claimed');
       const placedMs = performance.now() - startMs;
       const { sandbox, host } = admitted;
       const template = { name: sandbox.template, image: '', defaultUser: settings.defaultUser };
@@ -108,6 +110,7 @@ export class ResumeSandbox {
       const signal = AbortSignal.any([operation.signal, this.#closing.signal]);
       const vm = { ...resuming, ...settings, snapshot: { id: snapshotId } };
       const { guestAddress, timings } = await vms.create(host.address, vm, inMs(resumeLimitMs, signal));
+      await failpoint('scheduler.resume.made');
       const sandbox = await sandboxes.move(resuming, {
         to: 'running',
         reason: 'AGENT_READY',
@@ -116,6 +119,7 @@ export class ResumeSandbox {
         expiresAt: new Date(clock.now().getTime() + ttlMs),
       });
       if (!sandbox) throw destroyedMeanwhile(resuming.id);
+      await failpoint('scheduler.resume.recorded');
       return { sandbox, timings };
     } catch (error) {
       if (operation.signal.aborted) throw destroyedMeanwhile(resuming.id);

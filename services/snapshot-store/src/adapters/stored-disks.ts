@@ -101,7 +101,9 @@ export class StoredDisks implements DiskFiles, LayeredDisks {
         this.#backend.create({ path, backingName, backingFormat: 'qcow2', virtualBytes }),
         writeFile(join(staged, manifestName), manifest),
       ]);
+      await failpoint('store.disk.described');
       await this.#directory.place(staged, this.#home(disk.id));
+      await failpoint('store.disk.published');
     });
   }
 
