@@ -7,7 +7,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { listProcesses } from '@wrenn/cli/proc';
 import type { ServiceName } from '@wrenn/cli/mesh/service-plan';
-import { type FailpointName, commitFailpoints, createFailpoints, freezeFailpoints } from '@wrenn/kit/failpoint';
+import {
+  type FailpointName,
+  commitFailpoints,
+  createFailpoints,
+  freezeFailpoints,
+  lifecycleFailpoints,
+} from '@wrenn/kit/failpoint';
 import { type ProcessIdentity, signalProcess } from '@wrenn/kit/process-identity';
 import type { TestMesh } from '@wrenn/e2e/mesh';
 
@@ -26,13 +32,19 @@ const settleLimitMs = 10_000;
 const victims: readonly ServiceName[] = ['vm-runtime', 'snapshot-store', 'scheduler'];
 const kills = 3;
 // What a resume passes, too.
-const restoreFailpoints = createFailpoints.filter((name) => name.startsWith('vm.') || name.startsWith('store.disk.'));
+const restoreFailpoints = createFailpoints.filter((name) => /^(vm\.|store\.disk\.(described|published))/.test(name));
 const releaseFailpoints = ['vm.release.killed', 'vm.release.removed'] as const;
 const endOfDoubtMs = 100;
 
 // Every one of them once, those at random moments some more times.
 export function pauseStrikes(parts: StrikeParts): readonly Fault[] {
-  const steps: FailpointName[] = [...freezeFailpoints, ...commitFailpoints, ...restoreFailpoints, ...releaseFailpoints];
+  const steps: FailpointName[] = [
+    ...freezeFailpoints,
+    ...lifecycleFailpoints,
+    ...commitFailpoints,
+    ...restoreFailpoints,
+    ...releaseFailpoints,
+  ];
   const random = [...victims.map((name) => killService(parts, name)), killVmm(parts), killPager(parts)];
   return [
     ...Array.from({ length: kills }, () => random).flat(),
