@@ -29,11 +29,10 @@ const { values, positionals } = parseArgs({
     'first-slot': { type: 'string' },
   },
 });
-const slotCount = 32;
-const defaults: Readonly<Record<string, { minutes: number; count: number; firstSlot: number }>> = {
-  chaos: { minutes: 5, count: 0, firstSlot: 20_500 },
-  soak: { minutes: 5, count: 1000, firstSlot: 20_500 },
-  pauses: { minutes: 60, count: 200, firstSlot: 20_632 },
+const defaults: Readonly<Record<string, { minutes: number; count: number; firstSlot: number; slotCount: number }>> = {
+  chaos: { minutes: 5, count: 0, firstSlot: 20_500, slotCount: 32 },
+  soak: { minutes: 5, count: 1000, firstSlot: 20_500, slotCount: 32 },
+  pauses: { minutes: 60, count: 200, firstSlot: 20_632, slotCount: 16 },
 };
 const mode = positionals[0] ?? 'chaos';
 const seed = Number(values.seed ?? randomInt(1_000_000));
@@ -55,7 +54,7 @@ const failpointFile = join(dataDir, 'failpoints');
 const history = new History(join(repositoryRoot, '.build/chaos', `${mode}-${seed}.log`));
 history.note(`${mode}, seed ${seed}: again with \`node tools/chaos/src/main.ts ${mode} --seed ${seed}\``);
 try {
-  const slots = { firstSlot, lastSlot: firstSlot + slotCount - 1 };
+  const slots = { firstSlot, lastSlot: firstSlot + (defaults[mode]?.slotCount ?? 0) - 1 };
   const mesh = await TestMesh.start({ place: { dataDir, ...slots }, templates: ['minimal'], failpointFile });
   try {
     const dice = new Dice(seed);

@@ -35,6 +35,7 @@ const kills = 3;
 const restoreFailpoints = createFailpoints.filter((name) => /^(vm\.|store\.disk\.(described|published))/.test(name));
 const releaseFailpoints = ['vm.release.killed', 'vm.release.removed'] as const;
 const endOfDoubtMs = 100;
+const patienceMs = 6000;
 
 // Every one of them once, those at random moments some more times.
 export function pauseStrikes(parts: StrikeParts): readonly Fault[] {
@@ -89,10 +90,16 @@ function killProcessOf(
     name,
     settleLimitMs,
     async inject() {
-      const there = herd.members.flatMap((member) => {
-        const process = processOf(member);
-        return process ? [{ member, process }] : [];
-      });
+      const look = () =>
+        herd.members.flatMap((member) => {
+          const process = processOf(member);
+          return process ? [{ member, process }] : [];
+        });
+      let there = look();
+      // A pager is there only while a VM that changes much has been resumed.
+      for (const endMs = Date.now() + patienceMs; there.length === 0 && Date.now() < endMs; there = look()) {
+        await sleep(50);
+      }
       if (there.length === 0) return 'there is none';
       const { member, process } = dice.pick(there);
       const phases = [phaseOf(mesh, member)];

@@ -29,7 +29,7 @@ export interface PausesOptions {
 const herdSize = 3;
 const atOnce = 2;
 const secondStrikeShare = 0.25;
-const churnShare = 0.3;
+const churnShare = 0.4;
 const trapLimitMs = 5000;
 const tidyEvery = 5;
 
