@@ -12,6 +12,14 @@ test('falls the same way for the same seed, and another way for another', () => 
   expect(throws(7)).not.toEqual(throws(8));
 });
 
+test('shuffles without losing any, the same way for the same seed', () => {
+  const cards = Array.from({ length: 30 }, (_, index) => index);
+  const shuffled = new Dice(7).shuffled(cards);
+  expect(shuffled).toEqual(new Dice(7).shuffled(cards));
+  expect(shuffled).not.toEqual(cards);
+  expect(shuffled.toSorted((a, b) => a - b)).toEqual(cards);
+});
+
 test('reaches every choice about as often', () => {
   const dice = new Dice(1);
   const counts = [0, 0, 0, 0];
