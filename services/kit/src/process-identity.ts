@@ -38,9 +38,10 @@ export function signalProcess(identity: ProcessIdentity, signal: NodeJS.Signals)
 // Resolves to true once the process is gone, to false if it still runs after the limit.
 export async function hasEndedWithin(identity: ProcessIdentity, limitMs: number): Promise<boolean> {
   const endMs = Date.now() + limitMs;
-  while (isRunning(identity)) {
+  // Short looks at first: a pause waits for the end of a VMM that was killed just now.
+  for (let pauseMs = 1; isRunning(identity); pauseMs = Math.min(pauseMs + 0.5, 5)) {
     if (Date.now() > endMs) return false;
-    await sleep(5);
+    await sleep(pauseMs);
   }
   return true;
 }
