@@ -395,6 +395,23 @@ test('a live snapshot asked for again is no success when the VM did not go on fr
   expect(held()).toEqual([0, 0, 0, 0]);
 });
 
+test('a resume releases first what a peer that was away had kept, and says so while it is away', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const order = orderOf(false);
+  const { sandboxId, template, env, defaultUser } = wanted;
+  const down = new WrennError('SERVICE_UNAVAILABLE', 'down');
+  const released = vi.spyOn(disks, 'delete').mockRejectedValueOnce(down).mockRejectedValueOnce(down);
+  await vms.snapshot(sandboxId, order, caller);
+  const resume = () =>
+    vms.create({ kind: 'restore', sandboxId, template, env, defaultUser, snapshotId: order.snapshotId }, caller);
+  await expect(resume()).rejects.toMatchObject({ reason: 'SERVICE_UNAVAILABLE' });
+  await resume();
+  expect(released).toHaveBeenCalledTimes(3);
+  expect(held()).toEqual([1, 1, 1, 1]);
+});
+
 test('a resume that comes while the next life releases a paused VM waits for that', async () => {
   const before = table();
   const wanted = spec();

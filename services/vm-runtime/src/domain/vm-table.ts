@@ -78,6 +78,7 @@ export class VmTable {
     // A sandbox may be resumed while what it held is still being released, by an earlier life of this service too.
     const before = this.#vms.get(sandboxId);
     if (before?.state.name === 'frozen' || before?.state.name === 'stopping') await before.operation;
+    await this.#releaseAgain(this.#vms.get(sandboxId));
     if (this.#vms.has(sandboxId)) throw new WrennError('VM_EXISTS', `this host has a VM for ${sandboxId} already`);
     const vm = newVm(sandboxId, this.#parts.clock.now());
     this.#vms.set(sandboxId, vm);
@@ -251,6 +252,17 @@ export class VmTable {
     await this.#release(vm, undo);
     await failpoint('vm.destroy.done');
     log.info({ sandbox: sandboxId }, 'vm destroyed');
+  }
+
+  // A peer may have been away when one was to be released; nothing else is asked for it here.
+  async #releaseAgain(vm: Vm | undefined): Promise<void> {
+    if (vm?.state.name !== 'dead' || vm.state.death.reason !== 'RELEASE_FAILED') return;
+    try {
+      await this.destroy(vm.sandboxId);
+    } catch (cause) {
+      const message = `what ${vm.sandboxId} held before is not released yet; it is tried again`;
+      throw new WrennError('SERVICE_UNAVAILABLE', message, { cause });
+    }
   }
 
   // What could not be released stays listed, so that the scheduler asks again.
