@@ -4,11 +4,13 @@
 import { type CallDeadline, within } from '@wrenn/kit/deadlines';
 import { WrennError, hasReason, messageOf } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
+import type { SandboxId } from '@wrenn/kit/ids';
+import type { Log } from '@wrenn/kit/log';
 import type { UndoStack } from '@wrenn/kit/undo-stack';
 
 import type { GuestAgent } from './guest-agent.ts';
 import { cheapestSource } from './memory-source.ts';
-import { type Snapshots, requireCompatible } from './snapshot.ts';
+import { type OpenedSnapshot, type Snapshots, requireCompatible } from './snapshot.ts';
 import type { StageTimer } from './stage-timer.ts';
 import type {
   AgentDialer,
@@ -23,6 +25,7 @@ import type {
   VmSpec,
   Vmm,
 } from './vm.ts';
+import { whileAway } from './while-away.ts';
 
 export interface BootParts {
   readonly slots: Slots;
@@ -32,6 +35,7 @@ export interface BootParts {
   readonly agents: AgentDialer;
   readonly journal: Journal;
   readonly newAccessToken: () => string;
+  readonly log: Log;
 }
 
 // A call of its own, to carry the rest.
@@ -40,6 +44,8 @@ interface Boot {
   readonly spec: VmSpec;
   readonly caller: CallDeadline;
   readonly timer: StageTimer;
+  // It was frozen to go on: it waits for peers that are away.
+  readonly isGoingOn: boolean;
 }
 
 const acquireLimitMs = 30_000;
@@ -56,7 +62,7 @@ export async function bootVm(
   timer: StageTimer,
 ): Promise<RunningVm> {
   const { sandboxId } = spec;
-  const boot: Boot = { parts, spec, caller, timer };
+  const boot: Boot = { parts, spec, caller, timer, isGoingOn: begun.phase === 'frozen' };
   undo.push(() => parts.journal.remove(sandboxId));
   await parts.journal.write(begun);
   await failpoint('vm.create.journalled');
@@ -96,18 +102,33 @@ export async function bootVm(
 
 type Acquired = Omit<Launch, 'slot'>;
 
-async function acquireDisk({ parts, spec, caller }: Boot): Promise<Acquired> {
+async function acquireDisk({ parts, spec, caller, isGoingOn }: Boot): Promise<Acquired> {
   const { sandboxId } = spec;
   const call = within(caller, acquireLimitMs);
   if (spec.kind === 'boot') {
     const { vcpuCount, memoryBytes } = spec;
     return { sandboxId, vcpuCount, memoryBytes, diskPath: (await parts.disks.create(spec, call)).path };
   }
-  const snapshot = await parts.snapshots.open(spec.snapshotId, sandboxId, call);
+  const open = () => parts.snapshots.open(spec.snapshotId, sandboxId, call);
+  const snapshot = await (isGoingOn ? openPatiently(parts, sandboxId, open, caller.signal) : open());
   requireCompatible(snapshot.machine, await parts.vmm.facts());
   const { vcpuCount, memoryBytes } = snapshot.machine;
   const memorySource = spec.memorySource ?? cheapestSource(snapshot);
   return { sandboxId, vcpuCount, memoryBytes, diskPath: snapshot.diskPath, restore: { snapshot, memorySource } };
+}
+
+// A call that was cut off may have made the disk.
+function openPatiently(
+  parts: BootParts,
+  sandboxId: SandboxId,
+  open: () => Promise<OpenedSnapshot>,
+  signal: AbortSignal,
+) {
+  const ask = async (attempt: number) => {
+    if (attempt > 0) await parts.disks.delete(sandboxId);
+    return open();
+  };
+  return whileAway({ ask, signal, log: parts.log });
 }
 
 async function startGuest(

@@ -1,21 +1,17 @@
 // Freezes a running VM into a snapshot. Until the journal says `frozen` any failure lets the VM go on; from then
 // on the frozen files are the VM, and whatever fails is done again until the snapshot is staged.
 import { type CallDeadline, inMs, within } from '@wrenn/kit/deadlines';
-import { hasReason } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { Log } from '@wrenn/kit/log';
-import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { BootParts } from './boot-vm.ts';
 import type { StageTimer } from './stage-timer.ts';
 import type { FreezeOrder, FrozenRecord, RunningVm } from './vm.ts';
+import { whileAway } from './while-away.ts';
 
 const quiesceLimitMs = 2000;
 const goOnLimitMs = 5000;
 const stageLimitMs = 10_000;
-// Of these it is not said that the store will not take it.
-const passing = ['SERVICE_UNAVAILABLE', 'DEADLINE_EXCEEDED', 'CANCELLED', 'DISK_FULL'] as const;
-const stagePausesMs = [50, 200, 1000] as const;
 
 export async function freezeVm(
   parts: BootParts,
@@ -78,19 +74,12 @@ export async function stageFrozen(
     machine: { ...(await parts.vmm.facts()), vcpuCount, memoryBytes },
     template,
   };
-  await timer.time('stage', async () => {
-    for (let attempt = 0; ; attempt++) {
-      try {
-        await parts.snapshots.stage(request, inMs(stageLimitMs, closed));
-        if (!isTakenUp) return;
-        await parts.vmm.release(sandboxId);
-        return await parts.disks.delete(sandboxId);
-      } catch (error) {
-        if (closed.aborted || !hasReason(error, ...passing)) throw error;
-        log.warn({ err: error, sandbox: sandboxId }, 'the snapshot store does not take a frozen vm; asking again');
-        await sleep(stagePausesMs[Math.min(attempt, 2)], undefined, { signal: closed });
-      }
-    }
-  });
+  const ask = async () => {
+    await parts.snapshots.stage(request, inMs(stageLimitMs, closed));
+    if (!isTakenUp) return;
+    await parts.vmm.release(sandboxId);
+    await parts.disks.delete(sandboxId);
+  };
+  await timer.time('stage', () => whileAway({ ask, signal: closed, log }));
   await failpoint('vm.freeze.staged');
 }

@@ -315,6 +315,17 @@ test('a store that is away is waited for: a frozen VM is never given up for it',
   expect(snapshots.staged.has(order.snapshotId)).toBe(true);
 });
 
+test('a VM that is to go on waits for a store that is away, and takes no disk that was half made', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const deleted = vi.spyOn(disks, 'delete');
+  vi.spyOn(snapshots, 'open').mockRejectedValueOnce(new WrennError('SERVICE_UNAVAILABLE', 'cut off'));
+  await vms.snapshot(wanted.sandboxId, orderOf(true), caller);
+  expect(vms.list().map(({ state }) => state.name)).toEqual(['running']);
+  expect(deleted).toHaveBeenCalledTimes(1);
+});
+
 test('calls on a VM that is being frozen are told so, and a second freeze is refused', async () => {
   const vms = table();
   const wanted = spec();

@@ -7,7 +7,6 @@ import type { CallDeadline } from '@wrenn/kit/deadlines';
 import { WrennError, messageOf } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { SandboxId } from '@wrenn/kit/ids';
-import type { Log } from '@wrenn/kit/log';
 import { UndoStack } from '@wrenn/kit/undo-stack';
 
 import { type BootParts, bootVm } from './boot-vm.ts';
@@ -31,7 +30,6 @@ interface Vm {
 }
 
 export interface VmTableParts extends BootParts {
-  readonly log: Log;
   readonly clock: Clock;
   readonly bulk: BulkServer;
   readonly watchdogTimes?: WatchdogTimes;
