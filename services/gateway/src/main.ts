@@ -6,6 +6,7 @@ import { RpcServer } from '@wrenn/kit/rpc-server';
 import { Shutdown, runService } from '@wrenn/kit/shutdown';
 import { startTelemetry } from '@wrenn/kit/telemetry/start';
 import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
+import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
 
 import { HostLanes } from './adapters/host-lanes.ts';
 import { LanePeer } from './adapters/lane-peer.ts';
@@ -28,7 +29,7 @@ await runService(async () => {
   const send = (sandboxIds: string[]) => lives.reportActivity({ sandboxIds }, inMs(2000));
   const activity = stop.own('activity', new ActivityReport({ send, log }));
   const router = new SandboxRouter(routes);
-  const rpc = new RpcServer({ log, deadlinesMs });
+  const rpc = new RpcServer({ log, deadlinesMs, bulkMethods: [FilesystemService.method.write] });
   addGatewayServices(rpc, { scheduler, hosts, resolve: sandboxResolver(scheduler), router, activity });
   await rpc.listen(config.listen);
   stop.own('rpc server', rpc);

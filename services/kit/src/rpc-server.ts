@@ -5,6 +5,7 @@ import { connect } from 'node:net';
 import { dirname } from 'node:path';
 
 import type { ChannelOptions } from '@grpc/grpc-js';
+import type { DescMethod } from '@bufbuild/protobuf';
 import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2';
 import { isAbortError } from 'abort-controller-x';
 import {
@@ -25,6 +26,7 @@ import { type RpcDefinition, rpcDefinition } from './rpc-adapter.ts';
 import { sendable, toServerError } from './rpc-errors.ts';
 import { malformedInterceptor } from './rpc-malformed.ts';
 import { tracedServer } from './telemetry/rpc.ts';
+import { widenWindows } from './wide-windows.ts';
 
 export type Call = CallContext & CallDeadline;
 export type RpcHandlers<S extends GenServiceMethods> = ServiceImplementation<RpcDefinition<S>, CallDeadline>;
@@ -35,6 +37,8 @@ export interface RpcServerOptions {
   readonly defaultDeadlineMs?: number;
   // Exceptions to it, by `Service/Method` without the package. A function gets the request.
   readonly deadlinesMs?: Readonly<Record<string, number | ((request: never) => number)>>;
+  // Methods whose callers send bytes in number; one connection's then stand up to 8 MiB ahead of their readers.
+  readonly bulkMethods?: readonly DescMethod[];
   // How long stop() lets running calls finish before it cuts them.
   readonly drainMs?: number;
 }
@@ -55,6 +59,7 @@ export class RpcServer {
 
   constructor(options: RpcServerOptions) {
     this.#options = options;
+    widenWindows((options.bulkMethods ?? []).map(({ parent, name }) => `/${parent.typeName}/${name}`));
     this.#server = createServer({
       ...serverOptions,
       interceptors: [deadlineInterceptor, malformedInterceptor],

@@ -24,7 +24,7 @@ const settings = workerData as BulkSettings;
 const log = openLog('vm-runtime-bulk', settings.logLevel);
 const telemetry = startTelemetry('vm-runtime-bulk', settings.otlpEndpoint);
 const guests = new BulkGuests(dial);
-const rpc = new RpcServer({ log });
+const rpc = new RpcServer({ log, bulkMethods: [FilesystemService.method.write] });
 rpc.add(
   FilesystemService,
   filesystemHandlers({

@@ -9,7 +9,7 @@ import { GuestTcp } from './guest-tcp.ts';
 import { httpDown, httpUp } from './http-bytes.ts';
 import { type Measurement, type Row, median, row } from './measurement.ts';
 
-const byteCount = 256 * chunkBytes; // More than a guest of 512 MiB lets be written before it writes to its disk.
+const byteCount = 128 * chunkBytes; // More than a guest of 512 MiB lets be written before it writes to its disk.
 const rounds = 3;
 const path = '/home/user/moved';
 const ways = ['raw', 'agent', 'url', 'grpc'] as const;
