@@ -1,7 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 
 import { expect, test } from 'vitest';
 
+import { eventually } from './testkit/eventually.ts';
 import { hasEndedWithin, identifyProcess, isRunning, signalProcess } from './process-identity.ts';
 
 async function sleeper(): Promise<ChildProcess & { readonly pid: number }> {
@@ -45,4 +48,22 @@ test('a name with spaces and parentheses hides nothing', async () => {
 
 test('there is no process with a pid beyond the limit', () => {
   expect(identifyProcess(2 ** 30)).toBeUndefined();
+});
+
+test('a process is there until its last thread has ended, whatever became of its first', async () => {
+  const script = `
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(600,)).start()
+print('ready', flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+`;
+  const child = spawn('python3', ['-c', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const pid = child.pid!;
+  await once(child.stdout, 'data');
+  await eventually('its first thread is over', () => /^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, 'utf8')));
+  const identity = identifyProcess(pid);
+  expect(identity).toMatchObject({ pid });
+  expect(await hasEndedWithin(identity!, 20)).toBe(false);
+  signalProcess(identity!, 'SIGKILL');
+  expect(await hasEndedWithin(identity!, 10_000)).toBe(true);
 });

@@ -7,7 +7,8 @@ export interface ProcessIdentity {
   readonly startTicks: number; // Since boot, as in /proc/PID/stat field 22.
 }
 
-// The process that has this pid now; undefined if there is none or only a zombie is left.
+// The process that has this pid now; undefined if there is none or only a zombie is left. One whose first thread
+// alone has ended looks like a zombie, and still has its sockets and files open.
 export function identifyProcess(pid: number): ProcessIdentity | undefined {
   let stat: string;
   try {
@@ -18,7 +19,8 @@ export function identifyProcess(pid: number): ProcessIdentity | undefined {
   }
   // The name in parentheses may itself hold spaces and parentheses.
   const [state, ...rest] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  if (state === 'Z' || state === 'X') return undefined;
+  const threadCount = Number(rest[16]);
+  if (state === 'X' || (state === 'Z' && threadCount <= 1)) return undefined;
   return { pid, startTicks: Number(rest[18]) };
 }
 
