@@ -5,7 +5,7 @@ import { newSnapshotId } from '@wrenn/kit/ids';
 import { SandboxState } from '@wrenn/proto/wrenn/v1/sandbox';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
-import { type DatabaseServer, databaseServers } from './support/database-servers.ts';
+import { type DatabaseServer, databaseServers, execute } from './support/database-servers.ts';
 import { rows, untilKept } from './support/looks.ts';
 import { untilAborted } from './support/test-host.ts';
 import { MiB, present, reasonOf, soon, startTestMesh, unknownId } from './support/test-mesh.ts';
@@ -179,6 +179,25 @@ describe.each(databaseServers)('on $name', ({ startServer }) => {
     expect(host.frozen).toHaveLength(1);
     const other = mesh.snapshots.create({ ...request, name: 'other' }, soon());
     expect(await reasonOf(other)).toBe('REQUEST_ID_REUSED');
+  });
+
+  test('makes a snapshot for a repeated call whose first try ended with the scheduler, before its host froze', async () => {
+    await using mesh = await startTestMesh(database);
+    const host = await mesh.addHost('h1');
+    const { id } = await mesh.create();
+    const request = { sandboxId: id, name: 'ready', requestId: 'snap-1' };
+    host.whileFreezing = (_id, signal) => untilAborted(signal);
+    const first = mesh.snapshots.create(request, soon()).catch((error: unknown) => error);
+    await eventually('its host is asked', () => host.frozen.length === 1);
+    // One that is killed cannot give the name back.
+    await execute(mesh.databaseUrl, 'create table kept as select * from snapshot_names');
+    await mesh.stop();
+    await first;
+    await execute(mesh.databaseUrl, 'insert into snapshot_names select * from kept');
+    host.whileFreezing = async () => {};
+    await mesh.start();
+    const { snapshot } = await mesh.snapshots.create(request, soon());
+    expect(snapshot).toMatchObject({ name: 'ready', sandboxId: id });
   });
 
   test('deletes on a host what nobody needs: strangers, older generations, what a paused one stood on before', async () => {

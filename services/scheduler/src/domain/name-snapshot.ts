@@ -62,7 +62,8 @@ export class NameSnapshot {
     this.#making.add(name);
     try {
       const known = await this.#known(request);
-      return await this.#made(known?.id ?? (await this.#begin(request, terms)), request, terms);
+      const made = known && (await this.#made(known.id, request, terms).catch(whenNeverMade));
+      return made ?? (await this.#made(await this.#begin(request, terms), request, terms));
     } finally {
       this.#making.delete(name);
     }
@@ -150,4 +151,9 @@ export class NameSnapshot {
       this.#parts.log.warn({ err: error, snapshot: name }, 'a name is given back later');
     }
   }
+}
+
+// An earlier call ended, with its scheduler, before its host heard of it.
+function whenNeverMade(error: unknown): undefined {
+  if (!hasReason(error, 'SNAPSHOT_NOT_FOUND')) throw error;
 }
