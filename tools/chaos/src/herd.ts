@@ -30,6 +30,8 @@ const passing: readonly Reason[] = [
   'NO_SLOT_LEFT',
 ];
 const limitMs = 90_000;
+// A busy machine may take this long to read the large file through a pager.
+const lookLimitMs = 60_000;
 const blobBytes = 2 ** 20;
 // Enough for the next restore to take its memory through a pager.
 const churnBytes = 36 * 2 ** 20;
@@ -132,7 +134,7 @@ export class Herd {
   async mark({ guest, tokens }: Member): Promise<void> {
     const token = `t${++this.#tokenCount}`;
     const write = `echo ${token} >> /dev/shm/tokens; echo ${token} >> /root/tokens`;
-    await this.#calls.untilDone(`mark in ${guest.id}`, 30_000, () => guest.sh(write));
+    await this.#calls.untilDone(`mark in ${guest.id}`, limitMs, () => guest.sh(write));
     tokens.push(token);
   }
 
@@ -146,7 +148,7 @@ export class Herd {
 
   async #check(member: Member, files: readonly string[]): Promise<void> {
     const { guest } = member;
-    const seen = await this.#calls.untilDone(`check ${guest.id}`, 30_000, () => look(guest, files));
+    const seen = await this.#calls.untilDone(`check ${guest.id}`, limitMs, () => look(guest, files));
     member.count = this.#compare(guest.id, member, files, seen);
   }
 
@@ -196,7 +198,7 @@ export class Herd {
       const guest = new Guest(this.#mesh, id);
       try {
         const files = [...source.sums.keys()];
-        this.#compare(id, source, files, await this.#calls.untilDone(`check ${id}`, 30_000, () => look(guest, files)));
+        this.#compare(id, source, files, await this.#calls.untilDone(`check ${id}`, limitMs, () => look(guest, files)));
       } catch (error) {
         this.#history.note(`child ${id} of ${source.guest.id}: ${messageOf(error)}`);
       }
@@ -234,7 +236,7 @@ async function look(guest: Guest, files: readonly string[]): Promise<Seen> {
   const count = 'n=; while [ -z "$n" ]; do n=$(cat /dev/shm/n); done; echo $n';
   const tokens = ['/dev/shm/tokens', '/root/tokens'].map((path) => `echo ---; cat ${path} 2>/dev/null`).join('; ');
   const said = await guest.sh(`sha256sum ${[...files, '/dev/null'].join(' ')}; ${tokens}; echo ---; ${count}`, {
-    timeoutMs: 15_000,
+    timeoutMs: lookLimitMs,
   });
   const [sums = '', memory = '', disk = '', n = ''] = said.split('---\n');
   const words = (text: string) => new Set(text.trim().split('\n'));
