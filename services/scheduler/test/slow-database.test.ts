@@ -132,7 +132,7 @@ describe.each(ownDatabaseServers.slice(0, 1))('on $name', ({ startServer }) => {
     const { id } = await mesh.create();
     const others: Client[] = [];
     const take = async () => {
-      const client = new Client({ connectionString: mesh.databaseUrl });
+      const client = new Client({ connectionString: mesh.databaseUrl, application_name: 'others' });
       client.on('error', () => undefined); // It is ended with the server.
       try {
         await client.connect();
@@ -144,12 +144,13 @@ describe.each(ownDatabaseServers.slice(0, 1))('on $name', ({ startServer }) => {
     };
     while (await take());
     const [first] = others;
-    const ours = `select count(pg_terminate_backend(pid)) from pg_stat_activity
-      where application_name like 'wrenn-scheduler%' and datname = current_database()`;
+    // One that is being made has no name yet, and is one all the same.
+    const ours = `from pg_stat_activity where backend_type = 'client backend' and application_name <> 'others'`;
     await eventually('all of the scheduler’s are taken', async () => {
-      await first?.query(ours);
+      await first?.query(`select count(pg_terminate_backend(pid)) ${ours}`);
       while (await take());
-      return (await reasonOf(get(mesh, id)).catch(() => 'answered')) === 'DATABASE_UNAVAILABLE';
+      const left = await first?.query(`select count(*)::int as count ${ours}`);
+      return left?.rows[0].count === 0;
     });
     await manyAtOnce(20, () => refusedInTime(get(mesh, id)));
     await refusedInTime(mesh.create());
