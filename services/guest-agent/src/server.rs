@@ -109,12 +109,7 @@ pub fn run_on_host(address: SocketAddr, guest: Option<IpAddr>) -> Result<(), Str
     run(address, guest, Settings::new(false, None), Processes::new(Freezer::absent()))
 }
 
-fn run(
-    address: SocketAddr,
-    guest: Option<IpAddr>,
-    settings: Settings,
-    processes: Processes,
-) -> Result<(), String> {
+fn run(address: SocketAddr, guest: Option<IpAddr>, settings: Settings, processes: Processes) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime.block_on(async {
         let processes = Arc::new(processes);

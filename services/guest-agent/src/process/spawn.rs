@@ -81,10 +81,10 @@ impl Command {
                 let forked = unsafe { libc::fork() };
                 match Errno::result(forked)? {
                     // SAFETY: this is the forked child; the vectors were made before and end in null.
-                    0 => unsafe { {
+                    0 => unsafe {
                         enter(group);
                         prepared.run(&argv, &envp, fds, stdio.is_terminal, report.as_raw_fd())
-                    } },
+                    },
                     pid => Ok(Pid::from_raw(pid)),
                 }
             })

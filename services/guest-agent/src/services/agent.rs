@@ -8,7 +8,8 @@ use crate::machine;
 use crate::ports::AllServed;
 use crate::proto::wrenn::agent::v1::__buffa::oneof::watch_ports_response::Change;
 use crate::proto::wrenn::agent::v1::{
-    AgentService, InitRequest, InitResponse, Port, QuiesceRequest, QuiesceResponse, WatchPortsRequest, WatchPortsResponse,
+    AgentService, InitRequest, InitResponse, Port, QuiesceRequest, QuiesceResponse, WatchPortsRequest,
+    WatchPortsResponse,
 };
 use crate::settings::Identity;
 use crate::users::Accounts;
