@@ -9,5 +9,6 @@ export default defineConfig({
     expect: { poll: { timeout: 10_000 } },
     testTimeout: 20_000,
     hookTimeout: 60_000,
+    chaiConfig: { truncateThreshold: 400 }, // A failure says what was left behind, not how many things.
   },
 });

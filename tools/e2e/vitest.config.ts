@@ -10,5 +10,6 @@ export default defineConfig({
     maxWorkers: workers,
     testTimeout: 90_000,
     hookTimeout: 240_000,
+    chaiConfig: { truncateThreshold: 400 }, // A failure says what was left behind, not how many things.
   },
 });

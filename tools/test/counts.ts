@@ -1,15 +1,18 @@
-// How many tests passed and failed, read from what each kind of runner leaves behind.
+// How many tests passed and failed, and which failed, read from what each kind of runner leaves behind.
+import { basename } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
+
 export interface Counts {
   readonly passed: number;
   readonly failed: number;
+  readonly failures: readonly string[]; // What failed, a line each: the end of a log is all that may be kept of it.
 }
 
 // A suite that ran no test, or ended badly without naming a failed test, counts one failure.
-export function sumCounts(parts: readonly Counts[], exitCode: number): Counts {
-  const passed = parts.reduce((sum, part) => sum + part.passed, 0);
-  const failed = parts.reduce((sum, part) => sum + part.failed, 0);
-  const silentFailure = failed === 0 && (exitCode !== 0 || passed === 0);
-  return { passed, failed: silentFailure ? 1 : failed };
+export function judge(counts: Counts, exitCode: number): Counts {
+  if (counts.failed > 0 || (exitCode === 0 && counts.passed > 0)) return counts;
+  const why = exitCode === 0 ? 'no test ran' : `ended with ${exitCode}, and no test says why`;
+  return { ...counts, failed: 1, failures: [why] };
 }
 
 // vitest's JSON report. A file that fails to load has no tests of its own: it counts as one failure.
@@ -17,12 +20,39 @@ export function countVitest(report: string): Counts {
   const { numPassedTests, numFailedTests, testResults } = JSON.parse(report) as {
     numPassedTests: number;
     numFailedTests: number;
-    testResults: { status: string; assertionResults: unknown[] }[];
+    testResults: FileResult[];
   };
-  const unloadable = testResults.filter(
-    (file) => file.status === 'failed' && file.assertionResults.length === 0,
-  ).length;
-  return { passed: numPassedTests, failed: numFailedTests + unloadable };
+  const unloadable = testResults.filter(({ status, assertionResults }) => {
+    return status === 'failed' && assertionResults.length === 0;
+  });
+  return {
+    passed: numPassedTests,
+    failed: numFailedTests + unloadable.length,
+    failures: testResults.flatMap(failuresOf),
+  };
+}
+
+interface FileResult {
+  readonly name: string;
+  readonly status: string;
+  readonly message?: string;
+  readonly assertionResults: readonly {
+    readonly status: string;
+    readonly fullName: string;
+    readonly failureMessages?: readonly string[];
+  }[];
+}
+
+function failuresOf({ name, status, message, assertionResults }: FileResult): string[] {
+  const file = basename(name);
+  if (status === 'failed' && assertionResults.length === 0) return [`${file}: ${firstLine(message)}`];
+  return assertionResults
+    .filter((test) => test.status === 'failed')
+    .map(({ fullName, failureMessages }) => `${file}: ${fullName.trim()}: ${firstLine(failureMessages?.[0])}`);
+}
+
+function firstLine(message = ''): string {
+  return (stripVTControlCharacters(message).split('\n')[0] ?? '').slice(0, 300);
 }
 
 // cargo prints one `test result:` line for each test binary.
@@ -31,6 +61,7 @@ export function countCargo(output: string): Counts {
   return {
     passed: lines.reduce((sum, line) => sum + Number(line[1]), 0),
     failed: lines.reduce((sum, line) => sum + Number(line[2]), 0),
+    failures: [...output.matchAll(/^test (.+) \.\.\. FAILED$/gm)].map((line) => line[1]!),
   };
 }
 
@@ -39,5 +70,6 @@ export function countChecks(output: string): Counts {
   return {
     passed: output.match(/^ok {3}\S/gm)?.length ?? 0,
     failed: output.match(/^FAIL \S/gm)?.length ?? 0,
+    failures: output.match(/^FAIL \S.*$/gm) ?? [],
   };
 }

@@ -1,6 +1,8 @@
 // One suite: a program, and how to count the tests in what it leaves behind.
 import { spawn } from 'node:child_process';
-import { sumCounts, type Counts } from './counts.ts';
+import { messageOf } from '@wrenn/kit/errors';
+
+import { judge, type Counts } from './counts.ts';
 
 export interface Suite {
   readonly title: string;
@@ -21,15 +23,10 @@ export async function runSuite(suite: Suite): Promise<Outcome> {
   const { exitCode, output } = await stream(suite);
   let counts: Counts;
   try {
-    counts = sumCounts([await suite.count(output)], exitCode);
+    counts = judge(await suite.count(output), exitCode);
   } catch (error) {
-    process.stdout.write(
-      `${suite.title}: no usable result: ${error instanceof Error ? error.message : String(error)}\n`,
-    );
-    counts = { passed: 0, failed: 1 };
+    counts = { passed: 0, failed: 1, failures: [`no usable result: ${messageOf(error)}`] };
   }
-  if (counts.passed + counts.failed === 1 && counts.failed === 1 && exitCode !== 0)
-    process.stdout.write(`${suite.title}: ended with ${exitCode}\n`);
   return { title: suite.title, ...counts, ms: performance.now() - began };
 }
 

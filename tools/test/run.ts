@@ -7,6 +7,8 @@ const outcomes: Outcome[] = [];
 for (const suite of await suites()) outcomes.push(await runSuite(suite));
 
 process.stdout.write('\n');
+for (const { title, failures } of outcomes)
+  for (const failure of failures) process.stdout.write(`FAILED ${title}: ${failure}\n`);
 for (const { title, passed, failed, ms } of outcomes)
   process.stdout.write(`${title.padEnd(22)} ${passed} passed, ${failed} failed in ${(ms / 1000).toFixed(1)} s\n`);
 const passed = outcomes.reduce((sum, outcome) => sum + outcome.passed, 0);

@@ -20,7 +20,7 @@ export async function suites(): Promise<Suite[]> {
     list.push({
       title: 'guest images',
       command: ['node', 'images/build.ts'],
-      count: async (output) => ({ passed: output.match(/^images: ready/m) ? 1 : 0, failed: 0 }),
+      count: async (output) => ({ passed: output.match(/^images: ready/m) ? 1 : 0, failed: 0, failures: [] }),
     });
     list.push(vitest('end to end', 'tools/e2e/vitest.config.ts', 'e2e'));
   }
