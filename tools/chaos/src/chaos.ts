@@ -145,7 +145,7 @@ async function problemsOf(mesh: TestMesh, population: Population): Promise<strin
   if (down.length > 0) return down;
   try {
     const problems = await population.disagreements(vmmsOf(mesh));
-    return problems.length > 0 ? problems : await strangersOn(mesh, vmmsOf(mesh), population.recorded);
+    return problems.length > 0 ? problems : await strangersOn(mesh, vmmsOf(mesh));
   } catch (error) {
     return [`the mesh cannot be asked: ${messageOf(error)}`];
   }

@@ -9,17 +9,11 @@ import { Lanes } from '@wrenn/kit/lanes';
 import type { TestMesh } from '@wrenn/e2e/mesh';
 import { NetworkService } from '@wrenn/proto/wrenn/network/v1/network';
 
-// `recorded` are all sandboxes that this mesh has ever had: cgroups lie side by side with those of other meshes.
-export async function strangersOn(
-  { mesh }: TestMesh,
-  running: ReadonlySet<string>,
-  recorded: ReadonlySet<string>,
-): Promise<string[]> {
+export async function strangersOn({ mesh }: TestMesh, running: ReadonlySet<string>): Promise<string[]> {
   const inventory = await takeInventory(mesh.options);
   const strangers = [...inventory].flatMap(([kind, things]) =>
     [...things]
       .filter((thing) => (thing.match(/cl-[0-9a-z]{25}/g) ?? []).some((id) => !running.has(id)))
-      .filter((thing) => kind !== 'cgroup' || [...recorded].some((id) => thing.includes(id)))
       .map((thing) => `${kind} of no sandbox that runs: ${thing}`),
   );
   const staged = await readdir(join(mesh.options.dataDir, 'snapshot-store/tmp'));

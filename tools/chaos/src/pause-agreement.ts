@@ -70,10 +70,8 @@ async function disagreements(mesh: TestMesh): Promise<string[]> {
   const down = services.filter((_plan, index) => !answers[index]?.isServing).map(({ name }) => `${name} is down`);
   if (down.length > 0) return down;
   const problems: string[] = [];
-  const recorded = new Set<string>();
   const running = new Set<string>();
   for await (const { id, state } of mesh.client.list(everyState)) {
-    recorded.add(id);
     if (state === RUNNING) running.add(id);
     if (!restingStates.includes(state)) problems.push(`${id} is in state ${state}`);
   }
@@ -82,7 +80,7 @@ async function disagreements(mesh: TestMesh): Promise<string[]> {
   for (const id of vmms) if (!running.has(id)) problems.push(`${id} has a VMM, and does not run by the record`);
   if (problems.length > 0) return problems;
   // Commits go on meanwhile, and have something in hand then.
-  const strangers = await strangersOn(mesh, running, recorded);
+  const strangers = await strangersOn(mesh, running);
   return strangers.filter((line) => !line.startsWith('the snapshot store has half'));
 }
 

@@ -24,7 +24,6 @@ export class Population {
   readonly #history: History;
   readonly #run: string;
   readonly #residents = new Map<string, Resident>();
-  readonly #recorded = new Set<string>();
   #requestCount = 0;
 
   constructor(mesh: TestMesh, calls: Calls, history: History, seed: number) {
@@ -40,11 +39,6 @@ export class Population {
 
   get size(): number {
     return this.#residents.size;
-  }
-
-  // Every sandbox of which there was a record when the mesh was last asked.
-  get recorded(): ReadonlySet<string> {
-    return this.#recorded;
   }
 
   // By request_id, so that however often it is tried there is one sandbox of it or none.
@@ -105,7 +99,6 @@ export class Population {
   async disagreements(vmmsOnHost: ReadonlySet<string>): Promise<string[]> {
     const all = new Map<string, Sandbox>();
     for await (const sandbox of this.#mesh.client.list(everyState)) all.set(sandbox.id, sandbox);
-    for (const id of all.keys()) this.#recorded.add(id);
     const problems: string[] = [];
     const { RUNNING, DESTROYED, ERROR } = SandboxState;
     for (const [id, { state }] of all) {

@@ -1,6 +1,7 @@
 // The QEMU driver. Each VM's QEMU runs as a uid of its own without privileges, in its slot's network
 // namespace, under seccomp and in a cgroup; it outlives this service, which may adopt it again.
 import { chown, mkdir, readFile, rm } from 'node:fs/promises';
+import { basename } from 'node:path';
 
 import { WrennError, messageOf } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
@@ -53,7 +54,7 @@ export class Qemu implements Vmm {
     }
     await chown(launch.diskPath, slot.vmmUid, slot.vmmUid);
     await failpoint('vm.spawn.jailed');
-    this.#options.cgroups.create(vmName(sandboxId), limitsOf(launch));
+    this.#options.cgroups.create(this.#cgroup(sandboxId), limitsOf(launch));
     await failpoint('vm.spawn.before');
     const processes = await this.#spawn(platform, launch);
     await failpoint('vm.spawn.after');
@@ -100,14 +101,14 @@ export class Qemu implements Vmm {
     await rm(paths.frozen, { recursive: true, force: true });
     await rm(paths.jail, { recursive: true, force: true });
     await failpoint('vm.release.removed');
-    await this.#options.cgroups.remove(vmName(sandboxId));
+    await this.#options.cgroups.remove(this.#cgroup(sandboxId));
   }
 
   async #spawn(platform: HostPlatform, launch: Launch): Promise<MachineProcesses> {
     const { pager, cgroups } = this.#options;
     const { sandboxId, slot, restore } = launch;
     const paths = this.#paths(sandboxId);
-    const enterCgroup = (pid: number) => cgroups.enter(vmName(sandboxId), pid);
+    const enterCgroup = (pid: number) => cgroups.enter(this.#cgroup(sandboxId), pid);
     const spawning = { platform, launch, paths, enterCgroup };
     if (!restore) return { vmm: await spawnQemu(spawning), memory: 'boot' };
     const { snapshot, memorySource: memory } = restore;
@@ -124,6 +125,11 @@ export class Qemu implements Vmm {
       machine.awaitLoaded(limited),
       pager && this.#options.pager.awaitPrefetched(pager, this.#paths(sandboxId)),
     ]);
+  }
+
+  // Named after its mesh as well: several meshes on one machine share the hierarchy.
+  #cgroup(sandboxId: SandboxId): string {
+    return `${basename(this.#options.ramDir)}-${sandboxId}`;
   }
 
   #paths(sandboxId: SandboxId) {

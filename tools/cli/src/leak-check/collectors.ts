@@ -1,6 +1,6 @@
 // One collector per kind of thing that a sandbox or a service may leave behind.
 import { access, readFile, readdir, realpath } from 'node:fs/promises';
-import { join, relative } from 'node:path';
+import { basename, join, relative } from 'node:path';
 
 import { runProgram } from '@wrenn/kit/run-program';
 
@@ -69,10 +69,10 @@ export const collectors: Readonly<Record<string, Collector>> = {
     return used.filter(([, file]) => file && isOwnPath(scope, file.trim())).map(([name, file]) => `${name} ${file}`);
   },
 
-  cgroup: async (scope) => {
+  // VMMs' groups bear the name of their mesh's RAM directory.
+  cgroup: async ({ ramDir }) => {
     const groups = await cgroupsUnder('/sys/fs/cgroup', 4);
-    const members = await Promise.all(groups.map((dir) => textOf(`${dir}/cgroup.procs`)));
-    return groups.filter((_dir, index) => isForgotten(scope, members[index]));
+    return groups.filter((dir) => basename(dir).startsWith(`${basename(ramDir)}-cl-`));
   },
 
   'unix socket': async (scope) => {
@@ -108,15 +108,6 @@ interface NftList {
 // Paths also hide inside options: `--mesh=/run/wrenn`, `unix:/run/wrenn/…`, `file=/var/lib/wrenn/…,if=none`.
 function mentionsOwnPath(scope: MeshScope, arg: string): boolean {
   return arg.split(/[=:,\s]/).some((part) => part.startsWith('/') && isOwnPath(scope, part));
-}
-
-// A group is another mesh's when a VMM of that mesh is in it; an empty one is whoever's who forgot it; one that
-// has gone meanwhile (undefined) is nobody's.
-function isForgotten(scope: MeshScope, procs: string | undefined): boolean {
-  if (procs === undefined) return false;
-  const pids = new Set(procs.split('\n').map(Number));
-  const members = listProcesses().filter(({ pid }) => pids.has(pid));
-  return members.length === 0 || members.some(({ args }) => args.some((arg) => mentionsOwnPath(scope, arg)));
 }
 
 async function filesUnder(dir: string): Promise<string[]> {

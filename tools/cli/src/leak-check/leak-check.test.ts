@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+import { existsSync, mkdirSync, rmdirSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -77,6 +79,20 @@ test('waits for what is on its way out and reports what stays', async () => {
   const before = await takeInventory(scope);
   await writeFile(join(scope.ramDir, 'memory'), 'x');
   expect(await awaitNoLeftovers(scope, before, 0)).toEqual(['guest memory: memory']);
+});
+
+test('finds a cgroup of its own mesh, whoever is in it, and none of another mesh', async () => {
+  await using dir = await tempDir();
+  const mesh = `wrenn-${randomUUID()}`;
+  const scope = { ...scopeIn(dir.path), ramDir: join(dir.path, mesh) };
+  const root = existsSync('/sys/fs/cgroup/cgroup.controllers') ? '/sys/fs/cgroup' : '/sys/fs/cgroup/pids';
+  const groups = [`${root}/${mesh}-cl-1`, `${root}/wrenn-${randomUUID()}-cl-1`];
+  for (const group of groups) mkdirSync(group);
+  try {
+    expect(findLeftovers(undefined, await takeInventory(scope))).toEqual([`cgroup: ${groups[0]}`]);
+  } finally {
+    for (const group of groups) rmdirSync(group);
+  }
 });
 
 test('tells its own slots, addresses and paths from another mesh’s', () => {
