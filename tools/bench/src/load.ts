@@ -1,10 +1,12 @@
 // Transfers through the mesh, one after another (in: of 1 GiB; out: of the file that is there), by a client in a
-// process of its own: what a command is measured beside must not share an event loop with what measures it.
+// process and session of its own: what a command is measured beside must share neither an event loop nor a share
+// of the processors with what measures it.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
+import { giveNiceness } from '@wrenn/cli/mesh/niceness';
 import type { TestMesh } from '@wrenn/e2e/mesh';
 
 export type Direction = 'up' | 'down';
@@ -24,7 +26,8 @@ export class Load implements AsyncDisposable {
     const { gateway, gatewayBulk } = mesh.mesh.addresses;
     const program = join(import.meta.dirname, 'load-client.ts');
     const args = [program, gateway, gatewayBulk, sandboxId, loadPath, direction];
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', 'pipe', 'inherit'] });
+    giveNiceness(child.pid!, 0);
     const load = new Load(child);
     const lines = createInterface(child.stdout!);
     lines.on('line', (line) => (load.movedBytes = Number(line)));
