@@ -22,7 +22,7 @@ import { type StandIn, entry, startAgent } from '../test/stand-in-agent.ts';
 import { AgentConnection } from './adapters/agent-connection.ts';
 import { GrpcGuestFiles } from './adapters/grpc-guest-files.ts';
 import type { GuestBytes } from './domain/guest-files.ts';
-import type { VmTable } from './domain/vm-table.ts';
+import type { RunningVm } from './domain/vm.ts';
 import { filesystemHandlers, vmFiles } from './filesystem-server.ts';
 
 const sandboxId = newSandboxId();
@@ -37,11 +37,12 @@ async function serve(standIn: StandIn = {}, bytes?: GuestBytes): Promise<TestSer
   const agent = cleanup.use(await startAgent(standIn));
   const connection = new AgentConnection(agent.address, 'secret');
   cleanup.defer(() => connection.close());
-  const running = (id: string) => {
+  const serving = async (id: string) => {
     if (id !== sandboxId) throw new WrennError('SANDBOX_NOT_FOUND', 'not here');
-    return { agent: { files: new GrpcGuestFiles(connection, 'interactive') }, facts: { accessToken: 'secret' } };
+    const files = new GrpcGuestFiles(connection, 'interactive');
+    return { agent: { files }, facts: { accessToken: 'secret' } } as unknown as RunningVm;
   };
-  const parts = vmFiles({ running } as unknown as VmTable, 'http://edge', systemClock);
+  const parts = vmFiles({ serving }, 'http://edge', systemClock);
   const all = bytes ? { ...parts, bytes: async () => bytes } : parts;
   return cleanup.use(await serveForTest(FilesystemService, filesystemHandlers(all)));
 }

@@ -113,14 +113,14 @@ export function filesystemHandlers(parts: FilesystemParts): RpcHandlers<typeof F
 }
 
 // What the main thread serves: everything but bytes in number.
-export function vmFiles(vms: VmTable, edgeUrl: string, clock: Clock): FilesystemParts {
+export function vmFiles(vms: Pick<VmTable, 'serving'>, edgeUrl: string, clock: Clock): FilesystemParts {
   return {
-    files: async (sandboxId) => vms.running(sandboxId).agent.files,
+    files: async (sandboxId) => (await vms.serving(sandboxId)).agent.files,
     bytes: async () => {
       throw new WrennError('UNIMPLEMENTED', "Read and Write are served at the host's bulk address");
     },
     async signUrl(sandboxId, { path, user, operation, ttlMs }) {
-      const { accessToken } = vms.running(sandboxId).facts;
+      const { accessToken } = (await vms.serving(sandboxId)).facts;
       const expiresAtS = Math.ceil((clock.now().getTime() + ttlMs) / 1000);
       return { url: signedUrl({ edgeUrl, sandboxId, path, user, operation, expiresAtS, accessToken }), expiresAtS };
     },

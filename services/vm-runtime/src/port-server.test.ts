@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 
 import { startAgent } from '../test/stand-in-agent.ts';
 import { GrpcAgentDialer } from './adapters/grpc-guest-agent.ts';
-import type { VmTable } from './domain/vm-table.ts';
+import type { RunningVm } from './domain/vm.ts';
 import { portHandlers } from './port-server.ts';
 
 test('tells of the ports that the agent tells of, in order, and of none that cannot be', async () => {
@@ -29,7 +29,7 @@ test('tells of the ports that the agent tells of, in order, and of none that can
   const agent = new GrpcAgentDialer().dial(standIn.address, '');
   await using server = await serveForTest(
     PortService,
-    portHandlers({ running: () => ({ agent }) } as unknown as VmTable),
+    portHandlers({ serving: async () => ({ agent }) as unknown as RunningVm }),
   );
   const client = server.lanes.client('interactive', PortService);
   const told = await Array.fromAsync(client.watch({ sandboxId: newSandboxId() }));

@@ -4,10 +4,10 @@ import type { PortService } from '@wrenn/proto/wrenn/v1/port';
 
 import type { VmTable } from './domain/vm-table.ts';
 
-export function portHandlers(vms: VmTable): RpcHandlers<typeof PortService.method> {
+export function portHandlers(vms: Pick<VmTable, 'serving'>): RpcHandlers<typeof PortService.method> {
   return {
     async *watch(request, call) {
-      const { agent } = vms.running(requireSandboxId(request.sandboxId));
+      const { agent } = await vms.serving(requireSandboxId(request.sandboxId));
       for await (const { kind, port, isLoopbackOnly } of agent.watchPorts(call.signal)) {
         yield { change: { case: kind, value: { port, isLoopbackOnly } } };
       }

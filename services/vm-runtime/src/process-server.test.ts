@@ -7,7 +7,7 @@ import { ProcessService, ProcessServiceExecRequestSchema } from '@wrenn/proto/wr
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
 import { FakeAgent } from '../test/fakes.ts';
-import type { VmTable } from './domain/vm-table.ts';
+import type { RunningVm } from './domain/vm.ts';
 import { execTimeoutMs, processHandlers } from './process-server.ts';
 
 const sandboxId = newSandboxId();
@@ -17,11 +17,11 @@ let server: TestServer;
 
 beforeEach(async () => {
   agent = new FakeAgent();
-  const running = (id: string) => {
+  const serving = async (id: string) => {
     if (id !== sandboxId) throw new WrennError('SANDBOX_NOT_FOUND', 'not here');
-    return { agent };
+    return { agent } as unknown as RunningVm;
   };
-  server = await serveForTest(ProcessService, processHandlers({ running } as unknown as VmTable));
+  server = await serveForTest(ProcessService, processHandlers({ serving }));
 });
 afterEach(() => server[Symbol.asyncDispose]());
 

@@ -18,8 +18,9 @@ const askLimitMs = 30_000;
 const tagPattern = /^[A-Za-z0-9._-]{1,64}$/;
 const userPattern = /^[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?$/;
 
-export function processHandlers(vms: VmTable): RpcHandlers<typeof ProcessService.method> {
-  const agentOf = (sandboxId: string): GuestAgent => vms.running(requireSandboxId(sandboxId)).agent;
+export function processHandlers(vms: Pick<VmTable, 'serving'>): RpcHandlers<typeof ProcessService.method> {
+  const agentOf = async (sandboxId: string): Promise<GuestAgent> =>
+    (await vms.serving(requireSandboxId(sandboxId))).agent;
   return {
     async exec(request, call) {
       const options = {
@@ -28,7 +29,7 @@ export function processHandlers(vms: VmTable): RpcHandlers<typeof ProcessService
         timeoutMs: execTimeoutMs(request),
         maxOutputBytes: requireWithin(Number(request.maxOutputBytes), 'max_output_bytes', 0, 3 * MiB) || MiB,
       };
-      const { durationMs, ...result } = await exec(agentOf(request.sandboxId), options, call.signal);
+      const { durationMs, ...result } = await exec(await agentOf(request.sandboxId), options, call.signal);
       return { ...result, duration: durationOfMs(durationMs) };
     },
     async *start(request, call) {
@@ -36,30 +37,30 @@ export function processHandlers(vms: VmTable): RpcHandlers<typeof ProcessService
       if (tag !== '' && !tagPattern.test(tag)) throw invalidField('tag', 'must be 1 to 64 characters A-Za-z0-9._-');
       const command = commandOf(request.process);
       const options = { hasStdin, ...(tag !== '' && { tag }) };
-      const events = agentOf(request.sandboxId).start(command, options, call.signal);
+      const events = (await agentOf(request.sandboxId)).start(command, options, call.signal);
       for await (const event of events) yield { event: wireEvent(event) };
     },
     async *connect(request, call) {
       const selector = selectorOf(request.process);
-      const events = agentOf(request.sandboxId).connect(selector, request.afterSequence, call.signal);
+      const events = (await agentOf(request.sandboxId)).connect(selector, request.afterSequence, call.signal);
       for await (const event of events) yield { event: wireEvent(event) };
     },
     async sendInput(request, call) {
       const data = requireSize(request.data, 'data', 1, 2 * MiB);
-      await agentOf(request.sandboxId).sendInput(selectorOf(request.process), data, withinDay(call));
+      await (await agentOf(request.sandboxId)).sendInput(selectorOf(request.process), data, withinDay(call));
       return {};
     },
     async closeStdin(request, call) {
-      await agentOf(request.sandboxId).closeStdin(selectorOf(request.process), withinDay(call));
+      await (await agentOf(request.sandboxId)).closeStdin(selectorOf(request.process), withinDay(call));
       return {};
     },
     async signal(request, call) {
       const signal = requireWithin(request.signal, 'signal', 1, 64);
-      await agentOf(request.sandboxId).signal(selectorOf(request.process), signal, within(call, askLimitMs));
+      await (await agentOf(request.sandboxId)).signal(selectorOf(request.process), signal, within(call, askLimitMs));
       return {};
     },
     async list(request, call) {
-      const processes = await agentOf(request.sandboxId).list(within(call, askLimitMs));
+      const processes = await (await agentOf(request.sandboxId)).list(within(call, askLimitMs));
       return { processes: processes.map(({ pid, tag, command }) => ({ pid, tag, process: wireCommand(command) })) };
     },
   };

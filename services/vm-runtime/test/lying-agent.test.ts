@@ -14,7 +14,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { GrpcAgentDialer } from '../src/adapters/grpc-guest-agent.ts';
 import type { GuestAgent } from '../src/domain/guest-agent.ts';
-import type { VmTable } from '../src/domain/vm-table.ts';
+import type { RunningVm } from '../src/domain/vm.ts';
 import { processHandlers } from '../src/process-server.ts';
 import {
   type Event,
@@ -44,7 +44,7 @@ async function serveAt(address: string) {
   const agent: GuestAgent = new GrpcAgentDialer(limits).dial(address, '');
   cleanup.defer(() => agent.close('VMM_DIED'));
   const server = cleanup.use(
-    await serveForTest(ProcessService, processHandlers({ running: () => ({ agent }) } as unknown as VmTable)),
+    await serveForTest(ProcessService, processHandlers({ serving: async () => ({ agent }) as unknown as RunningVm })),
   );
   return { agent, client: server.lanes.client('interactive', ProcessService) };
 }

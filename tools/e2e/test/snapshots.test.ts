@@ -20,7 +20,9 @@ async function busyGuest(bytes = 4 * MiB, request: Readonly<Record<string, unkno
 }
 
 const sums = (guest: Guest) => guest.sh('sha256sum /dev/shm/blob /root/blob');
-const counter = async (guest: Guest) => Number(await guest.sh('cat /dev/shm/n'));
+// The file is empty for the moment in which its writer has opened it.
+const counter = async (guest: Guest) =>
+  Number(await guest.sh('until n=$(cat /dev/shm/n) && [ -n "$n" ]; do :; done; echo "$n"'));
 const stateOf = async (guest: Guest) => (await guest.get()).state;
 
 test('a process, memory and disk survive 25 pauses and resumes, across collapses of the chain', async () => {

@@ -4,6 +4,7 @@ import { type CallDeadline, inMs, within } from '@wrenn/kit/deadlines';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { Log } from '@wrenn/kit/log';
 
+import { allOf } from './all-of.ts';
 import type { BootParts } from './boot-vm.ts';
 import type { StageTimer } from './stage-timer.ts';
 import type { FreezeOrder, FrozenRecord, RunningVm } from './vm.ts';
@@ -63,8 +64,9 @@ export async function stageFrozen(
   { isTakenUp, closed, log, timer }: Staging,
 ): Promise<void> {
   const { sandboxId, template } = facts.guest;
-  await timer.time('kill', () => parts.vmm.kill(sandboxId));
-  await failpoint('vm.freeze.killed');
+  const killing = timer.time('kill', () => parts.vmm.kill(sandboxId)).then(() => failpoint('vm.freeze.killed'));
+  // What a VMM that stands still leaves is final, and its end takes a while; a pager adds its list of pages as it ends.
+  if (facts.processes.pager || isTakenUp) await killing;
   const { vcpuCount, memoryBytes } = facts;
   const request = {
     snapshotId: order.snapshotId,
@@ -80,6 +82,9 @@ export async function stageFrozen(
     await parts.vmm.release(sandboxId);
     await parts.disks.delete(sandboxId);
   };
-  await timer.time('stage', () => whileAway({ ask, signal: closed, log }));
+  await allOf(
+    killing,
+    timer.time('stage', () => whileAway({ ask, signal: closed, log })),
+  );
   await failpoint('vm.freeze.staged');
 }

@@ -326,14 +326,24 @@ test('a VM that is to go on waits for a store that is away, and takes no disk th
   expect(deleted).toHaveBeenCalledTimes(1);
 });
 
-test('calls on a VM that is being frozen are told so, and a second freeze is refused', async () => {
+test('calls on a VM that is being paused are refused before they begin, and so is a second freeze', async () => {
   const vms = table();
   const wanted = spec();
   await vms.create(wanted, caller);
   const frozen = vms.snapshot(wanted.sandboxId, orderOf(false), caller);
-  expect(() => vms.running(wanted.sandboxId)).toThrow(expect.objectContaining({ reason: 'SANDBOX_PAUSED' }));
+  await expect(vms.serving(wanted.sandboxId)).rejects.toMatchObject({ reason: 'SANDBOX_NOT_RUNNING' });
   const second = vms.snapshot(wanted.sandboxId, orderOf(false), caller);
-  await expect(second).rejects.toMatchObject({ reason: 'SANDBOX_PAUSED' });
+  await expect(second).rejects.toMatchObject({ reason: 'SANDBOX_NOT_RUNNING' });
+  await frozen;
+});
+
+test('calls on a VM that is frozen to go on wait until it does', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const frozen = vms.snapshot(wanted.sandboxId, orderOf(true), caller);
+  const { agent } = await vms.serving(wanted.sandboxId);
+  expect(vms.running(wanted.sandboxId).agent).toBe(agent);
   await frozen;
 });
 

@@ -10,6 +10,7 @@ import type { SandboxId } from '@wrenn/kit/ids';
 import { UndoStack } from '@wrenn/kit/undo-stack';
 
 import { type BootParts, bootVm } from './boot-vm.ts';
+import { allOf } from './all-of.ts';
 import { freezeVm, goOn, stageFrozen } from './freeze-vm.ts';
 import { type Stage, StageTimer } from './stage-timer.ts';
 import type { BulkServer, Death, FreezeOrder, FrozenRecord, RunningVm, VmRecord, VmSpec, VmState } from './vm.ts';
@@ -27,6 +28,8 @@ interface Vm {
   readonly giveUp: AbortController;
   state: VmState;
   operation: Promise<unknown>;
+  // Settles when it is no longer being frozen to go on.
+  goingOn?: Promise<unknown>;
 }
 
 export interface VmTableParts extends BootParts {
@@ -53,13 +56,19 @@ export class VmTable {
     return [...this.#vms.values()].filter(({ state }) => state.name !== 'frozen');
   }
 
-  // Errors: SANDBOX_NOT_FOUND, SANDBOX_NOT_RUNNING, SANDBOX_PAUSED, VMM_DIED.
+  // For a call on a VM: one that is being frozen to go on has it wait for that. One that is being paused refuses it
+  // as something not begun, which may be asked again once it is resumed. Errors: those of `running`.
+  async serving(sandboxId: SandboxId): Promise<RunningVm> {
+    await this.#vms.get(sandboxId)?.goingOn;
+    return this.running(sandboxId);
+  }
+
+  // Errors: SANDBOX_NOT_FOUND, SANDBOX_NOT_RUNNING, VMM_DIED.
   running(sandboxId: SandboxId): RunningVm {
     const state = this.#vms.get(sandboxId)?.state;
     if (!state) throw notHere(sandboxId);
     if (state.name === 'running') return state;
     if (state.name === 'dead') throw new WrennError('VMM_DIED', state.death.message);
-    if (state.name === 'freezing' || state.name === 'frozen') throw isPaused(sandboxId);
     throw notRunning(sandboxId, state);
   }
 
@@ -223,6 +232,7 @@ export class VmTable {
   #goFrom(vm: Vm, frozen: Promise<void>, { keepRunning }: FreezeOrder): void {
     const after = frozen.then(() => (keepRunning ? undefined : this.#releaseFrozen(vm)));
     vm.operation = after.catch(() => undefined);
+    if (keepRunning) vm.goingOn = vm.operation;
   }
 
   async #releaseFrozen(vm: Vm): Promise<void> {
@@ -355,13 +365,4 @@ function notHere(sandboxId: SandboxId): WrennError {
 
 function notRunning(sandboxId: SandboxId, { name }: VmState): WrennError {
   return new WrennError('SANDBOX_NOT_RUNNING', `sandbox ${sandboxId} is ${name}`, { meta: { state: name } });
-}
-
-function isPaused(sandboxId: SandboxId): WrennError {
-  return new WrennError('SANDBOX_PAUSED', `sandbox ${sandboxId} is being paused`);
-}
-
-async function allOf(...releases: Promise<void>[]): Promise<void> {
-  const failures = (await Promise.allSettled(releases)).filter((result) => result.status === 'rejected');
-  if (failures.length > 0) throw new AggregateError(failures.map((failure) => failure.reason));
 }
