@@ -6,7 +6,6 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
-import { giveNiceness } from '@wrenn/cli/mesh/niceness';
 import type { TestMesh } from '@wrenn/e2e/mesh';
 
 export type Direction = 'up' | 'down';
@@ -27,7 +26,6 @@ export class Load implements AsyncDisposable {
     const program = join(import.meta.dirname, 'load-client.ts');
     const args = [program, gateway, gatewayBulk, sandboxId, loadPath, direction];
     const child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', 'pipe', 'inherit'] });
-    giveNiceness(child.pid!, 0);
     const load = new Load(child);
     const lines = createInterface(child.stdout!);
     lines.on('line', (line) => (load.movedBytes = Number(line)));

@@ -33,10 +33,8 @@ test('services start after those they call', () => {
 });
 
 test('what commands pass through comes before guests, and bytes in number after them', () => {
-  const niceness = Object.fromEntries(planServices(options).map((plan) => [plan.name, plan.niceness]));
-  expect(niceness['gateway']).toBeLessThan(0);
-  expect(niceness['vm-runtime']).toBeLessThan(0);
-  expect(niceness['gateway-bulk']).toBeGreaterThan(0);
+  const precedence = Object.fromEntries(planServices(options).map((plan) => [plan.name, plan.precedence]));
+  expect(precedence).toMatchObject({ gateway: 'commands', 'vm-runtime': 'commands', 'gateway-bulk': 'bytes' });
 });
 
 test('no variable of the caller reaches a service, save those that find programs and collectors', () => {

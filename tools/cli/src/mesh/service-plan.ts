@@ -3,6 +3,7 @@
 import { join } from 'node:path';
 
 import { type MeshAddresses, type MeshOptions, addressesOf, storeRamDir } from './options.ts';
+import type { Precedence } from './precedence.ts';
 
 export type ProgramName = 'network' | 'snapshot-store' | 'scheduler' | 'vm-runtime' | 'gateway' | 'edge-proxy';
 // The gateway runs twice: clients send bytes in number to a process that serves nothing else.
@@ -15,13 +16,17 @@ export interface ServicePlan {
   readonly address: string;
   readonly speaks: 'grpc' | 'http';
   readonly readyLimitMs: number;
-  readonly niceness: number;
+  readonly precedence: Precedence;
   readonly env: Readonly<Record<string, string>>;
 }
 
 // Guests take all the processor they can get, and bytes in number as much; what a command passes through works a
 // moment at a time and must not wait for either (docs/performance.md).
-const nicenessOf: Partial<Record<ServiceName, number>> = { gateway: -10, 'vm-runtime': -10, 'gateway-bulk': 5 };
+const precedenceOf: Partial<Record<ServiceName, Precedence>> = {
+  gateway: 'commands',
+  'vm-runtime': 'commands',
+  'gateway-bulk': 'bytes',
+};
 
 // All sandboxes of a one-machine mesh stay with this host, whatever the machine is called later.
 export const localHostId = 'local';
@@ -49,7 +54,7 @@ export function planServices(options: MeshOptions): ServicePlan[] {
     speaks: name === 'edge-proxy' ? 'http' : 'grpc',
     // The first start of vm-runtime probes accelerators by booting.
     readyLimitMs: name === 'vm-runtime' ? 90_000 : 30_000,
-    niceness: nicenessOf[name] ?? 0,
+    precedence: precedenceOf[name] ?? 'usual',
     env: {
       ...own,
       ...(withFailpoints.has(name) && failpointEnv(options)),

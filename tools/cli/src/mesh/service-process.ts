@@ -9,7 +9,7 @@ import { endProcess } from '../proc.ts';
 import { Backoff } from './backoff.ts';
 import { openForAppend, tailOf } from './log-file.ts';
 import { repositoryRoot } from './options.ts';
-import { giveNiceness } from './niceness.ts';
+import { givePrecedence } from './precedence.ts';
 import { meshMark } from './orphans.ts';
 import type { ServicePlan } from './service-plan.ts';
 
@@ -92,11 +92,10 @@ export class ServiceProcess {
   // A service works without it, only slower when the machine is busy.
   #rank({ pid }: ProcessIdentity): void {
     const { log, plan } = this.#options;
-    try {
-      if (plan.niceness !== 0) giveNiceness(pid, plan.niceness);
-    } catch (error) {
-      log.warn({ err: error, part: plan.name }, 'it has no priority of its own');
-    }
+    if (plan.precedence === 'usual') return;
+    givePrecedence(pid, plan.precedence).catch((error: unknown) => {
+      log.warn({ err: error, part: plan.name }, 'it has not the precedence that it should have');
+    });
   }
 
   #ended(code: number | null, signal: string | null, livedMs: number): void {
