@@ -2,6 +2,8 @@ import { ActivityReport } from '@wrenn/kit/activity-report';
 import { readConfig } from '@wrenn/kit/config';
 import { inMs } from '@wrenn/kit/deadlines';
 import { openLog } from '@wrenn/kit/log';
+import { serveMetrics } from '@wrenn/kit/metrics/metrics-server';
+import { processMetrics } from '@wrenn/kit/metrics/process-metrics';
 import { RpcServer } from '@wrenn/kit/rpc-server';
 import { Shutdown, runService } from '@wrenn/kit/shutdown';
 import { startTelemetry } from '@wrenn/kit/telemetry/start';
@@ -31,6 +33,7 @@ await runService(async () => {
   const router = new SandboxRouter(routes);
   const rpc = new RpcServer({ log, deadlinesMs, bulkMethods: [FilesystemService.method.write] });
   addGatewayServices(rpc, { scheduler, hosts, resolve: sandboxResolver(scheduler), router, activity });
+  stop.own('metrics', await serveMetrics(processMetrics, config.metricsListen, () => rpc.isServing));
   await rpc.listen(config.listen);
   stop.own('rpc server', rpc);
   rpc.ready();

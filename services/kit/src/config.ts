@@ -13,6 +13,11 @@ export class ConfigError extends Error {
 // What every service reads, beside its own fields.
 export const commonShape = {
   logLevel: z.enum(logLevels).default('info'),
+  // Where /metrics and /healthz are served over HTTP; nowhere unless set.
+  metricsListen: z
+    .string()
+    .regex(/^[^/\s]+:\d{1,5}$/, 'must be host:port')
+    .optional(),
 };
 
 // Parses `WRENN_*` variables by a shape: field `createTimeoutMs` reads WRENN_CREATE_TIMEOUT_MS.

@@ -15,6 +15,11 @@ export class Health {
   #changed = Promise.withResolvers<void>();
   #hasEnded = false;
 
+  // Of the whole server.
+  get isServing(): boolean {
+    return this.#serving.get('') === 'SERVING';
+  }
+
   set(service: string, serving: Serving): void {
     this.#serving.set(service, serving);
     this.#wake();

@@ -93,6 +93,10 @@ export class RpcServer {
     return port;
   }
 
+  get isServing(): boolean {
+    return this.#health.isServing;
+  }
+
   ready(): void {
     this.#health.setAll('SERVING');
     this.#options.log.info('serving');

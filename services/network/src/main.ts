@@ -5,6 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { armFailpoints } from '@wrenn/kit/failpoint';
 import { openLog } from '@wrenn/kit/log';
+import { serveMetrics } from '@wrenn/kit/metrics/metrics-server';
+import { processMetrics } from '@wrenn/kit/metrics/process-metrics';
 import { RpcServer } from '@wrenn/kit/rpc-server';
 import { runProgram } from '@wrenn/kit/run-program';
 import { Shutdown, runService } from '@wrenn/kit/shutdown';
@@ -52,6 +54,7 @@ await runService(async () => {
   stop.own('slots', stock);
 
   const rpc = stop.own('rpc', new RpcServer({ log }));
+  stop.own('metrics', await serveMetrics(processMetrics, config.metricsListen, () => rpc.isServing));
   rpc.add(NetworkService, networkHandlers({ range, leases, stock }));
   await stock.sweep(recovery.stale);
   await leases.record();

@@ -3,11 +3,13 @@ import { readFile } from 'node:fs/promises';
 import { systemClock } from '@wrenn/kit/clock';
 import { armFailpoints } from '@wrenn/kit/failpoint';
 import { openLog } from '@wrenn/kit/log';
+import { serveMetrics } from '@wrenn/kit/metrics/metrics-server';
+import { processMetrics } from '@wrenn/kit/metrics/process-metrics';
 import { Shutdown, runService } from '@wrenn/kit/shutdown';
 import { startTelemetry } from '@wrenn/kit/telemetry/start';
 
 import { readSchedulerConfig } from './config.ts';
-import { startScheduler } from './scheduler.ts';
+import { type Scheduler, startScheduler } from './scheduler.ts';
 
 await runService(async () => {
   const config = readSchedulerConfig(process.env);
@@ -16,6 +18,10 @@ await runService(async () => {
   const stop = new Shutdown(log);
   stop.own('telemetry', startTelemetry('scheduler', process.env.OTEL_EXPORTER_OTLP_ENDPOINT));
   const databaseUrl = (await readFile(config.databaseUrlFile, 'utf8')).trim();
-  stop.own('scheduler', await startScheduler({ listen: config.listen, databaseUrl, log, clock: systemClock }));
+  let scheduler: Scheduler | undefined;
+  const isServing = () => scheduler?.isServing() ?? false;
+  stop.own('metrics', await serveMetrics(processMetrics, config.metricsListen, isServing));
+  const options = { listen: config.listen, databaseUrl, log, clock: systemClock };
+  scheduler = stop.own('scheduler', await startScheduler(options));
   await stop.onSignal();
 });

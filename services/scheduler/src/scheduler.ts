@@ -51,6 +51,7 @@ export interface SchedulerOptions {
 
 export interface Scheduler {
   readonly port: number;
+  isServing(): boolean;
   close(): Promise<void>;
 }
 
@@ -111,7 +112,7 @@ export async function startScheduler(options: SchedulerOptions): Promise<Schedul
     stop.own('create queue', queue);
     stop.own('watchers', { close: () => events.close() });
     server.ready();
-    return { port, close: () => stop.close() };
+    return { port, isServing: () => server.isServing, close: () => stop.close() };
   } catch (error) {
     await stop.close();
     throw error;

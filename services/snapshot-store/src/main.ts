@@ -2,6 +2,8 @@ import { systemClock } from '@wrenn/kit/clock';
 import { readConfig } from '@wrenn/kit/config';
 import { armFailpoints } from '@wrenn/kit/failpoint';
 import { openLog } from '@wrenn/kit/log';
+import { serveMetrics } from '@wrenn/kit/metrics/metrics-server';
+import { processMetrics } from '@wrenn/kit/metrics/process-metrics';
 import { RpcServer } from '@wrenn/kit/rpc-server';
 import { runProgram } from '@wrenn/kit/run-program';
 import { Shutdown, runService } from '@wrenn/kit/shutdown';
@@ -34,6 +36,7 @@ await runService(async () => {
   const opened = stop.own('store', await openStore(options));
   const rpc = new RpcServer({ log, deadlinesMs });
   rpc.add(SnapshotStoreService, snapshotStoreHandlers(opened));
+  stop.own('metrics', await serveMetrics(processMetrics, config.metricsListen, () => rpc.isServing));
   await rpc.listen(config.listen);
   stop.own('rpc server', rpc);
   rpc.ready();

@@ -6,6 +6,8 @@ import { systemClock } from '@wrenn/kit/clock';
 import { armFailpoints } from '@wrenn/kit/failpoint';
 import { Lanes } from '@wrenn/kit/lanes';
 import { openLog } from '@wrenn/kit/log';
+import { serveMetrics } from '@wrenn/kit/metrics/metrics-server';
+import { processMetrics } from '@wrenn/kit/metrics/process-metrics';
 import { RpcServer } from '@wrenn/kit/rpc-server';
 import { Shutdown, runService } from '@wrenn/kit/shutdown';
 import { startTelemetry } from '@wrenn/kit/telemetry/start';
@@ -94,6 +96,7 @@ await runService(async () => {
       },
     }),
   );
+  stop.own('metrics', await serveMetrics(processMetrics, config.metricsListen, () => rpc.isServing));
   rpc.add(VmRuntimeService, vmHandlers(vms, snapshots));
   rpc.add(ProcessService, processHandlers(vms));
   rpc.add(FilesystemService, filesystemHandlers(vmFiles(vms, config.edgeUrl, systemClock)));

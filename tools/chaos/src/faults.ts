@@ -2,7 +2,8 @@
 import { writeFile } from 'node:fs/promises';
 
 import { isDatabaseOf } from '@wrenn/cli/mesh/orphans';
-import { type ServiceName, planServices } from '@wrenn/cli/mesh/service-plan';
+import type { ServiceName } from '@wrenn/cli/mesh/options';
+import { planServices } from '@wrenn/cli/mesh/service-plan';
 import { listProcesses } from '@wrenn/cli/proc';
 import { type FailpointName, createFailpoints, destroyFailpoints } from '@wrenn/kit/failpoint';
 import { isRunning, signalProcess } from '@wrenn/kit/process-identity';

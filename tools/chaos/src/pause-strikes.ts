@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { listProcesses } from '@wrenn/cli/proc';
-import type { ServiceName } from '@wrenn/cli/mesh/service-plan';
+import type { ServiceName } from '@wrenn/cli/mesh/options';
 import {
   type FailpointName,
   commitFailpoints,

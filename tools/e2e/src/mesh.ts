@@ -9,7 +9,14 @@ import { MeshClient } from '@wrenn/cli/client';
 import { type Inventory, awaitNoLeftovers, takeInventory } from '@wrenn/cli/leak-check/leak-check';
 import { destroyAll } from '@wrenn/cli/mesh/destroy-all';
 import { Mesh } from '@wrenn/cli/mesh/mesh';
-import { type MeshOptions, type MeshPorts, defaultImagesDir, ramDirFor } from '@wrenn/cli/mesh/options';
+import {
+  type MeshOptions,
+  type MeshPorts,
+  defaultImagesDir,
+  perService,
+  ramDirFor,
+  serviceNames,
+} from '@wrenn/cli/mesh/options';
 import { tidy } from '@wrenn/cli/mesh/tidy';
 import { inMs } from '@wrenn/kit/deadlines';
 import { type LogLevel, openLog } from '@wrenn/kit/log';
@@ -108,12 +115,12 @@ export async function testMeshOptions(runDir: string, options: TestMeshOptions):
 }
 
 async function freePorts(): Promise<MeshPorts> {
-  const servers = await Promise.all(Array.from({ length: 6 }, listenAnywhere));
-  const [gateway = 0, scheduler = 0, vmRuntime = 0, vmRuntimeBulk = 0, gatewayBulk = 0, edgeProxy = 0] = servers.map(
-    (server) => (server.address() as AddressInfo).port,
-  );
+  const servers = await Promise.all(Array.from({ length: 6 + serviceNames.length }, listenAnywhere));
+  const ports = servers.map((server) => (server.address() as AddressInfo).port);
+  const [gateway = 0, scheduler = 0, vmRuntime = 0, vmRuntimeBulk = 0, gatewayBulk = 0, edgeProxy = 0, ...rest] = ports;
   await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return { gateway, scheduler, vmRuntime, vmRuntimeBulk, gatewayBulk, edgeProxy };
+  const metrics = perService((_name, n) => rest[n] ?? 0);
+  return { gateway, scheduler, vmRuntime, vmRuntimeBulk, gatewayBulk, edgeProxy, metrics };
 }
 
 async function listenAnywhere() {

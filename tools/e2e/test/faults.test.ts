@@ -1,7 +1,7 @@
 // What is killed here is killed for good (SIGKILL); the promise is that nothing else goes with it.
 import { readFile } from 'node:fs/promises';
 
-import type { ServiceName } from '@wrenn/cli/mesh/service-plan';
+import type { ServiceName } from '@wrenn/cli/mesh/options';
 import { listProcesses } from '@wrenn/cli/proc';
 import { takeInventory } from '@wrenn/cli/leak-check/leak-check';
 import { inMs } from '@wrenn/kit/deadlines';

@@ -1,7 +1,7 @@
 // Two calls that race on one sandbox, and parts that are down while calls come: each call gets its answer or a
 // reason, in time, and nothing is left behind.
 import { MeshClient } from '@wrenn/cli/client';
-import type { ServiceName } from '@wrenn/cli/mesh/service-plan';
+import type { ServiceName } from '@wrenn/cli/mesh/options';
 import { listProcesses } from '@wrenn/cli/proc';
 import { inMs } from '@wrenn/kit/deadlines';
 import { WrennError } from '@wrenn/kit/errors';

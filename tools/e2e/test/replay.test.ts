@@ -1,5 +1,5 @@
 // Output of background processes: numbered, kept for who comes back, and honest about what is not.
-import type { ServiceName } from '@wrenn/cli/mesh/service-plan';
+import type { ServiceName } from '@wrenn/cli/mesh/options';
 import { inMs } from '@wrenn/kit/deadlines';
 import { eventually } from '@wrenn/kit/testkit/eventually';
 import { type ProcessEvent, ProcessService } from '@wrenn/proto/wrenn/v1/process';

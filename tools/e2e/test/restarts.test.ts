@@ -1,6 +1,6 @@
 // Upgrading Wrenn, or losing any part of it, must not cost a sandbox: what runs inside runs on, what it holds
 // stays, and a client that connects again with the last sequence it saw misses nothing.
-import type { ServiceName } from '@wrenn/cli/mesh/service-plan';
+import type { ServiceName } from '@wrenn/cli/mesh/options';
 import { type ProcessIdentity, isRunning, signalProcess } from '@wrenn/kit/process-identity';
 import { eventually } from '@wrenn/kit/testkit/eventually';
 import { inMs } from '@wrenn/kit/deadlines';

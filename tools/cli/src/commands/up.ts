@@ -5,8 +5,8 @@ import { Shutdown } from '@wrenn/kit/shutdown';
 import { isClaimed } from '../mesh/claim.ts';
 import { startDetached } from '../mesh/detached.ts';
 import { Mesh } from '../mesh/mesh.ts';
-import { type MeshAddresses, type MeshOptions, addressesOf, defaultPortBase, defaultRunDir } from '../mesh/options.ts';
-import { readState } from '../mesh/state-file.ts';
+import { type MeshOptions, addressesOf, defaultPortBase, defaultRunDir } from '../mesh/options.ts';
+import { type MeshState, readState } from '../mesh/state-file.ts';
 import { type CommandContext, withExamples } from './context.ts';
 import { type MeshFlags, addMeshFlags, meshOptionsOf } from './mesh-options.ts';
 
@@ -56,7 +56,12 @@ async function runInForeground(context: CommandContext, flags: UpFlags, options:
   await stopped;
 }
 
-function printAddresses(context: CommandContext, flags: UpFlags, at: MeshAddresses, options: MeshOptions): void {
+function printAddresses(
+  context: CommandContext,
+  flags: UpFlags,
+  at: MeshState['addresses'],
+  options: MeshOptions,
+): void {
   if (flags.json) {
     context.print(JSON.stringify({ addresses: at, runDir: options.runDir, dataDir: options.dataDir }));
     return;
@@ -65,6 +70,8 @@ function printAddresses(context: CommandContext, flags: UpFlags, at: MeshAddress
   context.print(`gateway     ${at.gateway}   gRPC: wrenn.v1.SandboxService, ProcessService, …`);
   context.print(`             ${at.gatewayBulk}   the same for files: Read and Write of wrenn.v1.FilesystemService`);
   context.print(`edge-proxy  ${at.edgeProxy}   HTTP to ports of sandboxes`);
+  const metrics = Object.values(at.metrics);
+  if (metrics.length > 0) context.print(`metrics     ${metrics.join(' ')}   HTTP: /metrics of each process`);
   context.print(`logs        ${options.runDir}/logs`);
   context.print('');
   context.print('Next:');

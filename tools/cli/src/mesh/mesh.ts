@@ -13,11 +13,11 @@ import { type Claim, claimRunDir } from './claim.ts';
 import { Database } from './database.ts';
 import { checkHost, prepareHost } from './host-preparation.ts';
 import { rotateIfLarge } from './log-file.ts';
-import { type MeshAddresses, type MeshOptions, addressesOf } from './options.ts';
+import { type MeshAddresses, type MeshOptions, type ServiceName, addressesOf } from './options.ts';
 import { databaseDir, endOrphans } from './orphans.ts';
 import { untilServing } from './readiness.ts';
 import { ServiceProcess } from './service-process.ts';
-import { type ServiceName, type ServicePlan, databaseUrlFile, inheritedEnv, planServices } from './service-plan.ts';
+import { type ServicePlan, databaseUrlFile, inheritedEnv, planServices } from './service-plan.ts';
 import { type MeshState, removeState, writeState } from './state-file.ts';
 import { registerTemplates } from './templates.ts';
 

@@ -4,6 +4,19 @@ import { join, resolve } from 'node:path';
 
 import type { LogLevel } from '@wrenn/kit/log';
 
+// The processes of a mesh, in the order of their ports for metrics. The gateway runs twice: clients send bytes in
+// number to a process that serves nothing else.
+export const serviceNames = [
+  'network',
+  'snapshot-store',
+  'scheduler',
+  'vm-runtime',
+  'gateway',
+  'gateway-bulk',
+  'edge-proxy',
+] as const;
+export type ServiceName = (typeof serviceNames)[number];
+
 export interface MeshPorts {
   readonly gateway: number;
   readonly scheduler: number;
@@ -11,6 +24,7 @@ export interface MeshPorts {
   readonly vmRuntimeBulk: number;
   readonly gatewayBulk: number;
   readonly edgeProxy: number;
+  readonly metrics: Readonly<Record<ServiceName, number>>;
 }
 
 export interface MeshOptions {
@@ -37,12 +51,14 @@ export interface MeshAddresses {
   readonly edgeProxy: string;
   readonly network: string;
   readonly snapshotStore: string;
+  readonly metrics: Readonly<Record<ServiceName, string>>; // HTTP: /metrics and /healthz of each process.
 }
 
 export const repositoryRoot = resolve(import.meta.dirname, '../../../..');
 export const defaultPortBase = 9470;
 // From the gateway's port to that of its second process, for bytes in number.
 export const gatewayBulkOffset = 4;
+const metricsOffset = 20;
 export const defaultRunDir = '/run/wrenn';
 
 export function portsFrom(base: number): MeshPorts {
@@ -53,6 +69,7 @@ export function portsFrom(base: number): MeshPorts {
     vmRuntimeBulk: base + 3,
     gatewayBulk: base + gatewayBulkOffset,
     edgeProxy: base + 10,
+    metrics: perService((_name, n) => base + metricsOffset + n),
   };
 }
 
@@ -79,5 +96,10 @@ export function addressesOf(options: Pick<MeshOptions, 'runDir' | 'ports'>): Mes
     edgeProxy: `127.0.0.1:${ports.edgeProxy}`,
     network: `unix:${join(runDir, 'network.sock')}`,
     snapshotStore: `unix:${join(runDir, 'snapshot-store.sock')}`,
+    metrics: perService((name) => `127.0.0.1:${ports.metrics[name]}`),
   };
+}
+
+export function perService<T>(make: (name: ServiceName, n: number) => T): Record<ServiceName, T> {
+  return Object.fromEntries(serviceNames.map((name, n) => [name, make(name, n)])) as Record<ServiceName, T>;
 }

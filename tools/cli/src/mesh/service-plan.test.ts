@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { type MeshOptions, portsFrom, ramDirFor } from './options.ts';
+import { type MeshOptions, addressesOf, portsFrom, ramDirFor } from './options.ts';
 import { inheritedEnv, planServices } from './service-plan.ts';
 
 const options: MeshOptions = {
@@ -17,11 +17,19 @@ const options: MeshOptions = {
 
 test('each service gets its own variables and no other’s', () => {
   const names = Object.fromEntries(planServices(options).map(({ name, env }) => [name, Object.keys(env).sort()]));
-  expect(names['gateway']).toEqual(['WRENN_LISTEN', 'WRENN_LOG_LEVEL', 'WRENN_SCHEDULER']);
+  expect(names['gateway']).toEqual(['WRENN_LISTEN', 'WRENN_LOG_LEVEL', 'WRENN_METRICS_LISTEN', 'WRENN_SCHEDULER']);
   expect(names['gateway-bulk']).toEqual(names['gateway']);
-  expect(names['scheduler']).toEqual(['WRENN_DATABASE_URL_FILE', 'WRENN_LISTEN', 'WRENN_LOG_LEVEL']);
+  expect(names['scheduler']).toEqual([
+    ...['WRENN_DATABASE_URL_FILE', 'WRENN_LISTEN', 'WRENN_LOG_LEVEL', 'WRENN_METRICS_LISTEN'],
+  ]);
   expect(names['vm-runtime']).not.toContain('WRENN_FIRST_SLOT');
   expect(names['network']).not.toContain('WRENN_DATABASE_URL_FILE');
+});
+
+test('no two processes of a mesh share an address', () => {
+  const { metrics, ...rest } = addressesOf(options);
+  const all = [...Object.values(rest), ...Object.values(metrics)];
+  expect(new Set(all).size).toBe(all.length);
 });
 
 test('services start after those they call', () => {

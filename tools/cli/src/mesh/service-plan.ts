@@ -2,12 +2,10 @@
 // variables and no other service's (they refuse what they do not know).
 import { join } from 'node:path';
 
-import { type MeshAddresses, type MeshOptions, addressesOf, storeRamDir } from './options.ts';
+import { type MeshAddresses, type MeshOptions, type ServiceName, addressesOf, storeRamDir } from './options.ts';
 import type { Precedence } from './precedence.ts';
 
-export type ProgramName = 'network' | 'snapshot-store' | 'scheduler' | 'vm-runtime' | 'gateway' | 'edge-proxy';
-// The gateway runs twice: clients send bytes in number to a process that serves nothing else.
-export type ServiceName = ProgramName | 'gateway-bulk';
+export type ProgramName = Exclude<ServiceName, 'gateway-bulk'>;
 
 export interface ServicePlan {
   readonly name: ServiceName;
@@ -59,6 +57,7 @@ export function planServices(options: MeshOptions): ServicePlan[] {
       ...own,
       ...(withFailpoints.has(name) && failpointEnv(options)),
       WRENN_LISTEN: address,
+      WRENN_METRICS_LISTEN: at.metrics[name],
       WRENN_LOG_LEVEL: options.logLevel,
     },
   }));

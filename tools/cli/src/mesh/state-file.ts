@@ -25,6 +25,7 @@ const schema = z.object({
     edgeProxy: z.string(),
     network: z.string(),
     snapshotStore: z.string(),
+    metrics: z.record(z.string(), z.string()).default({}),
   }),
   services: z.record(z.string(), name.extend({ restartCount: z.number() })),
 });
