@@ -1,207 +1,208 @@
-// One client connection: one request, passed to its guest, and the response back. Bodies are counted and
-// spliced, never kept; whichever side is slow slows the other. Nothing is passed on that was not
-// understood, and neither connection serves a second request.
+// One request, passed to its guest, and the response back. Bodies are counted and spliced, never kept;
+// whichever side is slow slows the other. Nothing is passed on that was not understood.
 import type { Socket } from 'node:net';
 
 import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 
 import { BodyScanner } from './domain/body-scanner.ts';
-import { BadMessage, findHeadEnd } from './domain/fields.ts';
-import { requestForGuest } from './domain/forwarding.ts';
-import { Refusal, answerBytes, refusalBytes } from './domain/refusal.ts';
-import { type RequestHead, maxHeadBytes, parseRequestHead } from './domain/request-head.ts';
-import { type Route, routeOf } from './domain/route.ts';
-import { GuestResponse } from './guest-response.ts';
+import { BadMessage } from './domain/fields.ts';
+import { type Sender, requestForGuest } from './domain/forwarding.ts';
+import { Refusal } from './domain/refusal.ts';
+import type { RequestHead } from './domain/request-head.ts';
+import type { GuestRoute } from './domain/route.ts';
+import type { Shares } from './domain/shares.ts';
+import type { GuestConnection, GuestUser } from './guest-connection.ts';
+import { GuestResponse, type ResponseEvents } from './guest-response.ts';
 
-// Connects to a port of a sandbox, or throws a Refusal.
-export type Dial = (id: SandboxId, port: number, signal: AbortSignal) => Promise<Socket>;
-
-export interface ExchangeOptions {
-  readonly dial: Dial;
-  readonly domain: string;
-  readonly log: Log;
-  readonly headTimeoutMs: number;
-  readonly idleTimeoutMs: number;
+export interface TakeOptions {
+  readonly mayReuse: boolean; // Else it is a new connection.
+  readonly signal: AbortSignal;
 }
 
-const maxHeldBytes = 64 * 1024;
-// How long a refused client may go on sending before it is cut: closing at once would reset the
-// connection and take the answer with it.
-const lingerMs = 2000;
+// Where connections to guests come from; throws a Refusal.
+export interface Guests {
+  take(id: SandboxId, port: number, options: TakeOptions): Promise<GuestConnection>;
+}
 
-export class Exchange {
+// Lets a request pass to the sandbox it names, as it is to be sent there, or throws a Refusal. Asked before
+// anything is dialled.
+export type Admit = (request: RequestHead, route: GuestRoute) => RequestHead | Promise<RequestHead>;
+
+export interface ExchangeOptions {
+  readonly guests: Guests;
+  readonly admit: Admit;
+  readonly shares: Shares<SandboxId>;
+  readonly log: Log;
+}
+
+export interface ExchangeEvents {
+  takesBytes(): void; // What the client sent after the head may now be given to `take`.
+  takesMore(): void; // `take` asked the client to wait, and need not any more.
+  mayKeepAlive(): boolean; // The client's connection can serve another request.
+  ended(keepsAlive: boolean): void;
+  refused(refusal: unknown): void; // The client was sent nothing of a response.
+  broke(): void; // The client was sent a part of a response, and the rest will not come.
+}
+
+// Methods that change nothing may be sent again when a kept connection turns out to be closed.
+const safeMethods: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);
+
+export class Exchange implements GuestUser {
   readonly #client: Socket;
+  readonly #sender: Sender;
   readonly #options: ExchangeOptions;
+  readonly #events: ExchangeEvents;
   readonly #gone = new AbortController();
-  readonly #headTimer: NodeJS.Timeout;
-  #take: (bytes: Buffer) => void;
-  #held: Buffer[] = []; // Came before there was anywhere to send it.
-  #heldBytes = 0;
-  #scanned = 0;
   #request: RequestHead | undefined;
-  #guest: Socket | undefined;
+  #route: GuestRoute | undefined;
+  #body: BodyScanner | undefined;
+  #leaveShare: (() => void) | undefined;
+  #guest: GuestConnection | undefined;
   #response: GuestResponse | undefined;
   #hasEnded = false;
 
-  constructor(client: Socket, options: ExchangeOptions) {
+  constructor(client: Socket, sender: Sender, options: ExchangeOptions, events: ExchangeEvents) {
     this.#client = client;
+    this.#sender = sender;
     this.#options = options;
-    this.#take = (bytes) => this.#takeHead(bytes);
-    this.#headTimer = setTimeout(
-      () => this.#refuse(new Refusal('HEAD_TIMEOUT', 'the request did not come in time')),
-      options.headTimeoutMs,
-    );
-    client.setNoDelay(true);
-    client.setTimeout(options.idleTimeoutMs, () => this.#idle());
-    client.on('data', (bytes: Buffer) => this.#take(bytes));
-    client.on('end', () => this.#clientEnded());
-    client.on('error', () => client.destroy());
-    client.on('close', () => this.#closed());
-  }
-
-  #takeHead(bytes: Buffer): void {
-    const head = this.#held[0] ? Buffer.concat([this.#held[0], bytes]) : bytes;
-    this.#held = [head];
-    try {
-      const end = findHeadEnd(head.subarray(0, maxHeadBytes), this.#scanned);
-      this.#scanned = head.length;
-      if (end === undefined) {
-        if (head.length >= maxHeadBytes) throw new Refusal('HEAD_TOO_LARGE', `the head is over ${maxHeadBytes} bytes`);
-        return;
-      }
-      clearTimeout(this.#headTimer);
-      this.#held = [];
-      this.#take = (more) => this.#hold(more);
-      if (end < head.length) this.#hold(head.subarray(end));
-      this.#request = parseRequestHead(head.subarray(0, end));
-      const route = routeOf(this.#request, this.#options.domain);
-      if (route.kind === 'guest') void this.#connect(this.#request, route);
-      else this.#answer(answerBytes(200, 'OK', '{"status":"ok"}', this.#request.method === 'HEAD'));
-    } catch (error) {
-      this.#refuse(error instanceof BadMessage ? new Refusal('BAD_REQUEST', error.message) : error);
-    }
-  }
-
-  #hold(bytes: Buffer): void {
-    this.#held.push(bytes);
-    this.#heldBytes += bytes.length;
-    if (this.#heldBytes > maxHeldBytes) this.#client.pause();
+    this.#events = events;
   }
 
   // Settles every outcome itself.
-  async #connect(request: RequestHead, route: Extract<Route, { kind: 'guest' }>): Promise<void> {
-    const { dial, log } = this.#options;
+  async start(request: RequestHead, route: GuestRoute): Promise<void> {
+    const { shares, admit } = this.#options;
     try {
-      const guest = await dial(route.sandboxId, route.port, this.#gone.signal);
-      if (this.#hasEnded) guest.destroy();
-      else this.#join(request, route, guest);
+      this.#request = request;
+      this.#route = route;
+      this.#body = new BodyScanner(request.framing);
+      this.#leaveShare = shares.enter(route.sandboxId);
+      this.#request = await admit(request, route);
+      await this.#connect(isRepeatable(request));
     } catch (error) {
-      if (this.#gone.signal.aborted) return;
-      log.debug({ err: error, sandbox: route.sandboxId, port: route.port }, 'guest not reached');
       this.#refuse(error);
     }
   }
 
-  #join(request: RequestHead, route: Extract<Route, { kind: 'guest' }>, guest: Socket): void {
-    const client = this.#client;
+  // Bytes that the client sent after the head; returns how many belong to this exchange.
+  take(bytes: Buffer): number {
+    const guest = this.#guest;
+    if (!guest) return 0;
+    try {
+      const count = this.isTunnel ? bytes.length : this.#body!.take(bytes);
+      const part = count < bytes.length ? bytes.subarray(0, count) : bytes;
+      if (count > 0 && !guest.socket.write(part)) this.#client.pause();
+      return count;
+    } catch (error) {
+      this.#refuse(error instanceof BadMessage ? new Refusal('BAD_REQUEST', error.message) : error);
+      return bytes.length;
+    }
+  }
+
+  get isTunnel(): boolean {
+    return this.#response?.isTunnel === true;
+  }
+
+  // The client was sent any of the response.
+  get hasStarted(): boolean {
+    return this.#response?.hasStarted === true;
+  }
+
+  // The client sent all of its request.
+  get isRequestComplete(): boolean {
+    return this.#body?.isDone === true && !this.isTunnel;
+  }
+
+  clientDrained(): void {
+    this.#guest?.socket.resume();
+  }
+
+  clientEnded(): void {
+    if (this.isTunnel) this.#guest?.socket.end();
+  }
+
+  clientIdled(): void {
+    this.#refuse(new Refusal('GUEST_TIMEOUT', 'the sandbox did not answer'));
+  }
+
+  // The client is gone, or will not be served further.
+  cancel(): void {
+    this.#end(false);
+  }
+
+  guestSent(bytes: Buffer): void {
+    this.#response?.take(bytes);
+  }
+
+  guestEnded(): void {
+    if (!this.#retried()) this.#response?.end();
+  }
+
+  guestBroke(error: unknown): void {
+    if (!this.#retried()) this.#response?.fail(error);
+  }
+
+  guestDrained(): void {
+    this.#events.takesMore();
+  }
+
+  async #connect(mayReuse: boolean): Promise<void> {
+    const { sandboxId, port } = this.#route!;
+    const guest = await this.#options.guests.take(sandboxId, port, { mayReuse, signal: this.#gone.signal });
+    if (this.#hasEnded) guest.release(true);
+    else this.#join(this.#request!, this.#route!, guest);
+  }
+
+  #join(request: RequestHead, route: GuestRoute, guest: GuestConnection): void {
     this.#guest = guest;
-    const response = new GuestResponse(request, client, guest, {
-      ended: () => this.#finish(),
+    guest.serve(this);
+    this.#response = new GuestResponse(request, { ...route, host: request.host }, this.#client, guest.socket, {
+      mayKeepAlive: () => this.isRequestComplete && request.upgrade === undefined && this.#events.mayKeepAlive(),
+      ended: ({ keepsAlive, isClean }) => {
+        this.#end(isClean && this.isRequestComplete);
+        this.#events.ended(keepsAlive);
+      },
       failed: (refusal) => this.#refuse(refusal),
-      upgraded: () => this.#tunnel(guest),
+      upgraded: () => this.#events.takesBytes(),
     });
-    this.#response = response;
-    guest.on('data', (bytes: Buffer) => response.take(bytes));
-    guest.on('end', () => response.end());
-    guest.on('error', (error) => response.fail(error));
-    guest.on('drain', () => client.resume());
-    client.on('drain', () => guest.resume());
-    guest.write(requestForGuest(request, route, clientAddress(client)));
-    if (request.upgrade === undefined) this.#sendBody(new BodyScanner(request.framing), guest);
+    // A body that came along goes out in the same write.
+    guest.socket.cork();
+    guest.socket.write(requestForGuest(request, route, this.#sender), 'latin1');
+    if (!this.isRequestComplete) this.#events.takesBytes();
+    guest.socket.uncork();
   }
 
-  #sendBody(scanner: BodyScanner, guest: Socket): void {
-    this.#release((bytes) => {
-      // What follows a complete request would be a second one; it is told by `Connection: close` to go
-      // elsewhere. Reading on shows when the client leaves.
-      if (scanner.isDone) return;
-      try {
-        const count = scanner.take(bytes);
-        if (count > 0 && !guest.write(bytes.subarray(0, count))) this.#client.pause();
-      } catch (error) {
-        this.#refuse(error instanceof BadMessage ? new Refusal('BAD_REQUEST', error.message) : error);
-      }
-    });
-  }
-
-  // After a 101 both sides speak a protocol of their own.
-  #tunnel(guest: Socket): void {
-    this.#release((bytes) => {
-      if (!guest.write(bytes)) this.#client.pause();
-    });
-  }
-
-  #release(take: (bytes: Buffer) => void): void {
-    const held = this.#held;
-    this.#held = [];
-    this.#heldBytes = 0;
-    this.#take = take;
-    this.#client.resume();
-    for (const bytes of held) if (!this.#hasEnded) take(bytes);
-  }
-
-  #clientEnded(): void {
-    if (this.#hasEnded) return;
-    if (this.#response?.isTunnel) this.#guest?.end();
-    else this.#client.destroy();
-  }
-
-  #idle(): void {
-    if (this.#response && !this.#response.hasStarted) {
-      this.#refuse(new Refusal('GUEST_TIMEOUT', 'the sandbox did not answer'));
-    } else this.#client.destroy();
+  // A connection that was kept may have been closed while the request was on its way. It is sent once more,
+  // on a new one, if the guest has said nothing and doing it twice changes nothing.
+  #retried(): boolean {
+    const guest = this.#guest;
+    if (!guest || guest.uses === 1 || this.#response?.hasBegun || !isRepeatable(this.#request!)) return false;
+    this.#guest = undefined;
+    this.#response = undefined;
+    guest.release(false);
+    this.#connect(false).catch((error: unknown) => this.#refuse(error));
+    return true;
   }
 
   #refuse(error: unknown): void {
-    const refusal = error instanceof Refusal ? error : new Refusal('INTERNAL', 'internal error', { cause: error });
-    if (refusal.code === 'INTERNAL') this.#options.log.error({ err: refusal.cause ?? refusal }, 'exchange failed');
-    // Half a response cannot be taken back, only cut so that it shows.
-    if (this.#response?.hasStarted) this.#client.resetAndDestroy();
-    else this.#answer(refusalBytes(refusal, this.#request?.method === 'HEAD'));
-  }
-
-  #answer(bytes: Buffer): void {
     if (this.#hasEnded) return;
-    this.#client.write(bytes);
-    this.#finish();
+    const { hasStarted } = this;
+    const { sandboxId, port } = this.#route!;
+    this.#options.log.debug({ err: error, sandbox: sandboxId, port }, 'exchange failed');
+    this.#end(false);
+    if (hasStarted) this.#events.broke();
+    else this.#events.refused(error);
   }
 
-  #finish(): void {
+  #end(isClean: boolean): void {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
-    clearTimeout(this.#headTimer);
     this.#gone.abort();
-    this.#guest?.destroy();
-    this.#take = () => undefined;
-    this.#client.resume();
-    this.#client.end(() => {
-      const cut = setTimeout(() => this.#client.destroy(), lingerMs);
-      this.#client.once('close', () => clearTimeout(cut));
-    });
-    this.#client.once('end', () => this.#client.destroySoon());
-    if (this.#client.readableEnded) this.#client.destroySoon();
-  }
-
-  #closed(): void {
-    this.#hasEnded = true;
-    clearTimeout(this.#headTimer);
-    this.#gone.abort();
-    this.#guest?.destroy();
+    this.#guest?.release(isClean);
+    this.#leaveShare?.();
   }
 }
 
-function clientAddress(client: Socket): string {
-  const address = client.remoteAddress ?? 'unknown';
-  return address.startsWith('::ffff:') ? address.slice('::ffff:'.length) : address;
+function isRepeatable({ method, framing, version }: RequestHead): boolean {
+  return safeMethods.has(method) && framing.kind === 'none' && version === '1.1';
 }

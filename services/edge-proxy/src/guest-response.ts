@@ -3,34 +3,46 @@ import type { Socket } from 'node:net';
 
 import { BodyScanner } from './domain/body-scanner.ts';
 import { BadMessage, findHeadEnd } from './domain/fields.ts';
-import { responseForClient } from './domain/forwarding.ts';
+import { responseForClient, upgradeOf } from './domain/forwarding.ts';
 import { Refusal } from './domain/refusal.ts';
 import type { RequestHead } from './domain/request-head.ts';
 import { type ResponseHead, maxResponseHeadBytes, parseResponseHead } from './domain/response-head.ts';
+import type { Place } from './domain/rewriting.ts';
 
 export interface ResponseEvents {
-  ended(): void; // All of the response is on its way to the client.
+  // Asked once, when the final head is passed on: may the client's connection serve another request?
+  mayKeepAlive(): boolean;
+  // All of the response is on its way to the client. The guest's connection is clean if nothing about it was odd.
+  ended(ending: { readonly keepsAlive: boolean; readonly isClean: boolean }): void;
   failed(refusal: Refusal): void;
   upgraded(): void; // The guest took the client's offer; from now on bytes pass both ways.
 }
 
 const maxInterimHeads = 16;
+// Up to here a head and what came with it are cheaper to copy into one write than to write twice.
+const maxCopiedBytes = 16 * 1024;
+const noBytes = Buffer.alloc(0);
 
 export class GuestResponse {
   readonly #request: RequestHead;
+  readonly #place: Place;
   readonly #client: Socket;
   readonly #guest: Socket;
   readonly #events: ResponseEvents;
-  #head: Buffer = Buffer.alloc(0);
+  #head: Buffer = noBytes;
   #scanned = 0;
   #interimHeads = 0;
   #body: BodyScanner | undefined;
   #endsWithGuest = false;
+  #keepsAlive = false;
+  #isPersistent = false;
   #hasSettled = false;
+  hasBegun = false; // The guest sent any byte.
   isTunnel = false;
 
-  constructor(request: RequestHead, client: Socket, guest: Socket, events: ResponseEvents) {
+  constructor(request: RequestHead, place: Place, client: Socket, guest: Socket, events: ResponseEvents) {
     this.#request = request;
+    this.#place = place;
     this.#client = client;
     this.#guest = guest;
     this.#events = events;
@@ -43,10 +55,11 @@ export class GuestResponse {
 
   take(bytes: Buffer): void {
     if (this.#hasSettled) return;
+    this.hasBegun = true;
     try {
       if (this.isTunnel) this.#pass(bytes);
-      else if (this.#body) this.#takeBody(this.#body, bytes);
-      else this.#takeHead(bytes);
+      else if (this.#body) this.#takeBody(this.#body, '', bytes);
+      else this.#takeHeads(bytes);
     } catch (error) {
       this.#fail(error);
     }
@@ -56,7 +69,7 @@ export class GuestResponse {
   end(): void {
     if (this.#hasSettled) return;
     if (this.isTunnel) this.#client.end();
-    else if (this.#endsWithGuest) this.#settle(() => this.#events.ended());
+    else if (this.#endsWithGuest) this.#end(false);
     else this.#fail(new Refusal('GUEST_CLOSED', 'the sandbox closed the connection before it answered in full'));
   }
 
@@ -65,50 +78,90 @@ export class GuestResponse {
     this.#fail(new Refusal('GUEST_CLOSED', 'the connection to the sandbox broke', { cause: error }));
   }
 
-  #takeHead(bytes: Buffer): void {
-    const head = this.#head.length > 0 ? Buffer.concat([this.#head, bytes]) : bytes;
-    const end = findHeadEnd(head.subarray(0, maxResponseHeadBytes), this.#scanned);
-    this.#scanned = head.length;
-    if (end === undefined) {
-      if (head.length >= maxResponseHeadBytes) throw new BadMessage('the head is too long');
-      this.#head = head;
-      return;
-    }
-    this.#head = Buffer.alloc(0);
-    this.#scanned = 0;
-    this.#endHead(parseResponseHead(head.subarray(0, end), this.#request.method));
-    const rest = head.subarray(end);
-    if (rest.length > 0) this.take(rest);
-  }
-
-  #endHead(response: ResponseHead): void {
-    const { status, framing } = response;
-    if (status === 101) {
-      const protocol = response.fields.find(({ key }) => key === 'upgrade')?.value.toLowerCase();
-      if (this.#request.upgrade === undefined || protocol !== this.#request.upgrade.toLowerCase()) {
-        throw new BadMessage('a change of protocol that was not asked for');
+  #takeHeads(bytes: Buffer): void {
+    let head = this.#head.length > 0 ? Buffer.concat([this.#head, bytes]) : bytes;
+    while (head.length > 0 && !this.#hasSettled) {
+      const end = findHeadEnd(head.subarray(0, maxResponseHeadBytes), this.#scanned);
+      if (end === undefined) {
+        if (head.length >= maxResponseHeadBytes) throw new BadMessage('the head is too long');
+        this.#scanned = head.length;
+        this.#head = head;
+        return;
       }
-      this.#pass(responseForClient(response, this.#request.method));
-      this.isTunnel = true;
-      this.#events.upgraded();
-      return;
+      this.#head = noBytes;
+      this.#scanned = 0;
+      const response = parseResponseHead(head.subarray(0, end), this.#request.method);
+      head = head.subarray(end);
+      if (response.status === 101) this.#changeProtocol(response, head);
+      else if (response.status < 200) this.#passInterim(response);
+      else this.#beginBody(response, head);
+      if (this.hasStarted) return;
     }
-    if (status < 200 && ++this.#interimHeads > maxInterimHeads) throw new BadMessage('too many interim responses');
-    this.#pass(responseForClient(response, this.#request.method));
-    if (status < 200) return;
-    this.#endsWithGuest = framing.kind === 'close';
-    this.#body = new BodyScanner(framing);
-    if (this.#body.isDone) this.#settle(() => this.#events.ended());
   }
 
-  #takeBody(body: BodyScanner, bytes: Buffer): void {
+  #changeProtocol(response: ResponseHead, rest: Buffer): void {
+    const { upgrade } = this.#request;
+    if (upgrade === undefined || upgradeOf(response)?.toLowerCase() !== upgrade.toLowerCase()) {
+      throw new BadMessage('a change of protocol that was not asked for');
+    }
+    this.isTunnel = true;
+    this.#passHead(this.#headFor(response), rest);
+    this.#events.upgraded();
+  }
+
+  #passInterim(response: ResponseHead): void {
+    if (++this.#interimHeads > maxInterimHeads) throw new BadMessage('too many interim responses');
+    // HTTP/1.0 has none.
+    if (this.#request.version === '1.1') this.#passHead(this.#headFor(response), noBytes);
+  }
+
+  #beginBody(response: ResponseHead, rest: Buffer): void {
+    const { framing } = response;
+    if (framing.kind === 'chunked' && this.#request.version === '1.0') throw new BadMessage('HTTP/1.0 knows no chunks');
+    this.#endsWithGuest = framing.kind === 'close';
+    this.#isPersistent = response.isPersistent && this.#request.version === '1.1';
+    this.#keepsAlive = !this.#endsWithGuest && this.#events.mayKeepAlive();
+    this.#body = new BodyScanner(framing);
+    this.#takeBody(this.#body, this.#headFor(response), rest);
+  }
+
+  #headFor(response: ResponseHead): string {
+    return responseForClient(response, {
+      method: this.#request.method,
+      place: this.#place,
+      keepsAlive: this.#keepsAlive,
+    });
+  }
+
+  #takeBody(body: BodyScanner, head: string, bytes: Buffer): void {
     const count = body.take(bytes);
-    if (count > 0) this.#pass(bytes.subarray(0, count));
-    if (body.isDone) this.#settle(() => this.#events.ended());
+    const rest = count < bytes.length ? bytes.subarray(0, count) : bytes;
+    if (head !== '') this.#passHead(head, rest);
+    else if (count > 0) this.#pass(rest);
+    if (body.isDone) this.#end(count === bytes.length);
+  }
+
+  #passHead(head: string, rest: Buffer): void {
+    if (rest.length > maxCopiedBytes) {
+      this.#client.cork();
+      this.#client.write(head, 'latin1');
+      this.#pass(rest);
+      this.#client.uncork();
+      return;
+    }
+    const bytes = Buffer.allocUnsafe(head.length + rest.length);
+    bytes.write(head, 'latin1');
+    bytes.set(rest, head.length);
+    this.#pass(bytes);
   }
 
   #pass(bytes: Buffer): void {
     if (!this.#client.write(bytes)) this.#guest.pause();
+  }
+
+  #end(isExact: boolean): void {
+    const isClean = isExact && this.#isPersistent;
+    this.#settle(() => this.#events.ended({ keepsAlive: this.#keepsAlive, isClean }));
   }
 
   #fail(error: unknown): void {

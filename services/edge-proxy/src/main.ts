@@ -8,6 +8,7 @@ import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 import { SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
 
 import { countedDial } from './adapters/counted-dial.ts';
+import { GuestConnections } from './adapters/guest-connections.ts';
 import { GuestDialer, guestRange } from './adapters/guest-dialer.ts';
 import { SandboxAddresses } from './adapters/sandbox-addresses.ts';
 import { SandboxFollower } from './adapters/sandbox-follower.ts';
@@ -24,12 +25,19 @@ await runService(async () => {
   const send = (sandboxIds: string[]) => sandboxes.reportActivity({ sandboxIds }, inMs(2000));
   const activity = stop.own('activity', new ActivityReport({ send, log }));
   const addresses = new SandboxAddresses(sandboxes);
-  const events = scheduler.client('control', SandboxService);
-  stop.own('sandbox follower', new SandboxFollower(events, addresses, log));
   const dialer = new GuestDialer(addresses, guestRange);
+  const guests = stop.own(
+    'guest connections',
+    new GuestConnections({
+      resolve: (id) => addresses.resolve(id),
+      dial: countedDial((id, port, signal) => dialer.dial(id, port, signal), activity),
+    }),
+  );
+  const events = scheduler.client('control', SandboxService);
+  stop.own('sandbox follower', new SandboxFollower(events, [addresses, guests], log));
   const server = stop.own(
     'edge server',
-    new EdgeServer({ dial: countedDial(dialer.dial.bind(dialer), activity), domain: config.domain, log }),
+    new EdgeServer({ guests, admit: (request) => request, domain: config.domain, log }),
   );
   await server.listen(config.listen);
   await stop.onSignal();

@@ -1,42 +1,53 @@
-// Accepts HTTP/1.1 connections and gives each an exchange of its own.
+// Accepts HTTP/1.1 connections, as many as there is room for: when there is none, the one that has waited
+// longest for its client's next request makes it.
 import { type Server, type Socket, createServer } from 'node:net';
 
+import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 
-import { type Dial, Exchange } from './exchange.ts';
+import { ClientConnection, type ConnectionOptions } from './client-connection.ts';
+import { Refusal, refusalBytes } from './domain/refusal.ts';
+import { Shares } from './domain/shares.ts';
+import type { Admit, Guests } from './exchange.ts';
 
 export interface EdgeOptions {
-  readonly dial: Dial;
+  readonly guests: Guests;
+  readonly admit: Admit;
   readonly domain: string; // Of `{port}-{sandbox id}.{domain}`.
   readonly log: Log;
   readonly headTimeoutMs?: number;
   readonly idleTimeoutMs?: number;
+  readonly halfOpenTimeoutMs?: number;
   readonly drainMs?: number;
+  readonly maxConnections?: number;
+  readonly maxPerSandbox?: number; // Requests at once, WebSockets included.
 }
 
 export class EdgeServer {
   readonly #options: EdgeOptions;
+  readonly #maxConnections: number;
   readonly #server: Server;
-  readonly #clients = new Set<Socket>();
+  readonly #sockets = new Set<Socket>();
+  readonly #idle = new Set<ClientConnection>(); // The one that has waited longest first.
+  readonly #connection: ConnectionOptions;
+  #isClosing = false;
 
   constructor(options: EdgeOptions) {
     this.#options = options;
-    const exchange = {
+    this.#maxConnections = options.maxConnections ?? 10_000;
+    this.#connection = {
       ...options,
       headTimeoutMs: options.headTimeoutMs ?? 10_000,
       // Above the 600 s after which common load balancers give up on a silent server.
       idleTimeoutMs: options.idleTimeoutMs ?? 620_000,
+      halfOpenTimeoutMs: options.halfOpenTimeoutMs ?? 30_000,
+      shares: new Shares<SandboxId>({ perSandbox: options.maxPerSandbox ?? 500, total: this.#maxConnections }),
     };
-    this.#server = createServer({ allowHalfOpen: true }, (client) => {
-      this.#clients.add(client);
-      client.once('close', () => this.#clients.delete(client));
-      // oxlint-disable-next-line no-new -- It lives by the events of its socket.
-      new Exchange(client, exchange);
-    });
+    this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
   }
 
   get connectionCount(): number {
-    return this.#clients.size;
+    return this.#sockets.size;
   }
 
   // Binds `host:port` or `unix:/path` and returns the port.
@@ -61,10 +72,41 @@ export class EdgeServer {
 
   // Accepts no more, lets running exchanges finish for a while, then cuts them.
   async close(): Promise<void> {
+    this.#isClosing = true;
     const cut = setTimeout(() => {
-      for (const client of this.#clients) client.destroy();
+      for (const socket of this.#sockets) socket.destroy();
     }, this.#options.drainMs ?? 5000);
-    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    for (const connection of this.#idle) connection.closeIfIdle();
+    await closed;
     clearTimeout(cut);
+  }
+
+  #accept(socket: Socket): void {
+    if (this.#sockets.size >= this.#maxConnections && !this.#makeRoom()) {
+      socket.on('error', () => socket.destroy());
+      socket.end(refusalBytes(new Refusal('EDGE_BUSY', 'too many connections at once')));
+      socket.setTimeout(1000, () => socket.destroy());
+      return;
+    }
+    this.#sockets.add(socket);
+    const connection = new ClientConnection(socket, this.#connection, {
+      idle: () => this.#idle.add(connection),
+      busy: () => this.#idle.delete(connection),
+      mayKeepAlive: () => !this.#isClosing,
+    });
+    this.#idle.add(connection);
+    socket.once('close', () => {
+      this.#sockets.delete(socket);
+      this.#idle.delete(connection);
+    });
+  }
+
+  #makeRoom(): boolean {
+    for (const connection of this.#idle) {
+      connection.drop();
+      return true;
+    }
+    return false;
   }
 }

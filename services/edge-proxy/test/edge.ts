@@ -11,10 +11,11 @@ import { RpcServer } from '@wrenn/kit/rpc-server';
 import { eventually } from '@wrenn/kit/testkit/eventually';
 import { partialHandlers } from '@wrenn/kit/testkit/partial';
 import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
-import { SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
+import { SandboxService, SandboxState } from '@wrenn/proto/wrenn/v1/sandbox';
 
 import { countedDial } from '../src/adapters/counted-dial.ts';
 import { type AddressRange, GuestDialer } from '../src/adapters/guest-dialer.ts';
+import { GuestConnections, type GuestConnectionsOptions } from '../src/adapters/guest-connections.ts';
 import { SandboxAddresses } from '../src/adapters/sandbox-addresses.ts';
 import { SandboxFollower } from '../src/adapters/sandbox-follower.ts';
 import { type EdgeOptions, EdgeServer } from '../src/server.ts';
@@ -23,22 +24,23 @@ const log = openLog('test', 'silent');
 export const guestAddress = '127.0.0.2';
 
 interface EdgeForTest extends Partial<EdgeOptions> {
+  readonly connections?: Partial<GuestConnectionsOptions>;
   readonly range?: AddressRange;
 }
 
 export async function startEdge(options: EdgeForTest = {}) {
   const sandboxId = newSandboxId();
-  const guests = new Map<string, string>([[sandboxId, guestAddress]]);
+  const sandboxes = new Map<string, string>([[sandboxId, guestAddress]]);
   let lookups = 0;
   const reported: string[] = [];
-  let tell: ((id: string) => void) | undefined;
+  let tell: ((event: { sandboxId: string; toState: SandboxState }) => void) | undefined;
   const scheduler = new RpcServer({ log, drainMs: 100 });
   scheduler.add(
     SchedulerService,
     partialHandlers(SchedulerService, {
       resolveSandbox: async ({ sandboxId: id }) => {
         lookups++;
-        const address = guests.get(id);
+        const address = sandboxes.get(id);
         if (address === undefined) throw new WrennError('SANDBOX_NOT_FOUND', 'no such sandbox');
         if (address === '') throw new WrennError('SANDBOX_NOT_RUNNING', 'it is not running');
         return { guestAddress: address };
@@ -54,11 +56,11 @@ export async function startEdge(options: EdgeForTest = {}) {
     partialHandlers(SandboxService, {
       watchEvents: async function* watchEvents(_request, call) {
         for (;;) {
-          const changed = Promise.withResolvers<string>();
+          const changed = Promise.withResolvers<{ sandboxId: string; toState: SandboxState }>();
           tell = changed.resolve;
           call.signal.addEventListener('abort', () => changed.reject(call.signal.reason), { once: true });
           call.sendHeader();
-          yield { event: { sandboxId: await changed.promise } };
+          yield { event: await changed.promise };
         }
       },
     }),
@@ -69,11 +71,17 @@ export async function startEdge(options: EdgeForTest = {}) {
   const send = (sandboxIds: string[]) => inside.reportActivity({ sandboxIds }, inMs(2000));
   const activity = new ActivityReport({ send, log, everyMs: 20 });
   const addresses = new SandboxAddresses(inside);
-  const follower = new SandboxFollower(lanes.client('control', SandboxService), addresses, log);
-  await eventually('the edge follows the sandboxes', () => addresses.isFollowing);
   const dialer = new GuestDialer(addresses, options.range ?? { network: '127.0.0.0', prefixLength: 8 });
+  const guests = new GuestConnections({
+    resolve: (id) => addresses.resolve(id),
+    dial: countedDial((id, port, signal) => dialer.dial(id, port, signal), activity),
+    ...options.connections,
+  });
+  const follower = new SandboxFollower(lanes.client('control', SandboxService), [addresses, guests], log);
+  await eventually('the edge follows the sandboxes', () => addresses.isFollowing);
   const server = new EdgeServer({
-    dial: countedDial(dialer.dial.bind(dialer), activity),
+    guests,
+    admit: (request) => request,
     domain: 'localhost',
     log,
     drainMs: 100,
@@ -83,14 +91,21 @@ export async function startEdge(options: EdgeForTest = {}) {
   return {
     port,
     sandboxId,
-    guests,
+    guests: sandboxes,
+    connections: guests,
     server,
+    addSandbox: () => {
+      const id = newSandboxId();
+      sandboxes.set(id, guestAddress);
+      return id;
+    },
     stopScheduler: () => scheduler.close(),
-    announceChange: (id: string) => tell?.(id),
+    announceChange: (id: string, toState: SandboxState = SandboxState.RUNNING) => tell?.({ sandboxId: id, toState }),
     lookups: () => lookups,
     reported,
     async [Symbol.asyncDispose]() {
       await server.close();
+      guests.close();
       activity.close();
       await follower.close();
       lanes.close();
@@ -132,6 +147,19 @@ export const answering = (text: string) => (socket: Socket) => {
   socket.once('data', () => socket.end(Buffer.from(text, 'latin1')));
 };
 
+// Answers each request of a connection, all of which have no body.
+export const serving = (answer: (head: string, socket: Socket) => string) => (socket: Socket) => {
+  let text = '';
+  socket.on('data', (bytes: Buffer) => {
+    text += bytes.toString('latin1');
+    for (let end = text.indexOf('\r\n\r\n'); end >= 0; end = text.indexOf('\r\n\r\n')) {
+      const head = text.slice(0, end);
+      text = text.slice(end + 4);
+      socket.write(Buffer.from(answer(head, socket), 'latin1'));
+    }
+  });
+};
+
 export interface RawClient {
   readonly socket: Socket;
   readonly text: () => string;
@@ -148,5 +176,6 @@ export function rawClient(port: number, send?: string): RawClient {
   return { socket, text: () => text, closed: new Promise((resolve) => socket.once('close', () => resolve(text))) };
 }
 
-// What the edge answers to these bytes, until it closes the connection.
-export const exchange = (port: number, send: string) => rawClient(port, send).closed;
+// What the edge answers to a request of which it is told that no other follows.
+export const exchange = (port: number, send: string) =>
+  rawClient(port, send.replace('\r\nHost: a\r\n', '\r\nHost: a\r\nConnection: close\r\n')).closed;

@@ -38,17 +38,6 @@ test.each([
   expect(guest.sockets).toHaveLength(0);
 });
 
-test('a request behind a complete one is never passed on', async () => {
-  await using edge = await startEdge();
-  await using guest = await startGuest((socket) => {
-    socket.on('data', (bytes: Buffer) => void (bytes.includes('hello') && socket.end(ok)));
-  });
-  const first = `POST /proxy/${edge.sandboxId}/${guest.port}/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello`;
-  const answer = await exchange(edge.port, `${first}GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n`);
-  expect(answer.match(/HTTP\/1\.1 /g)).toHaveLength(1);
-  expect(guest.received()).not.toContain('smuggled');
-});
-
 test('chunks that are no chunks are 400, and what follows them never reaches the guest', async () => {
   await using edge = await startEdge();
   await using guest = await startGuest(() => undefined);
@@ -81,7 +70,7 @@ test('a head without end is 431 and costs 16 KiB, not more', async () => {
 test('a head of exactly 16 KiB passes and one byte more does not', async () => {
   await using edge = await startEdge();
   const head = (length: number) => {
-    const start = 'GET /healthz HTTP/1.1\r\nHost: a\r\nX: ';
+    const start = 'GET /healthz HTTP/1.1\r\nHost: b\r\nConnection: close\r\nX: ';
     return `${start}${'y'.repeat(length - start.length - 4)}\r\n\r\n`;
   };
   expect(statusOf(await exchange(edge.port, head(16_384)))).toBe(200);

@@ -35,7 +35,7 @@ test('a page of a server in a sandbox is fetched by path and by host', async () 
   const byPath = await fetch(`http://127.0.0.1:${edge.port}/proxy/${edge.sandboxId}/${guest.port}/a//b%2Fc?d`);
   expect(await byPath.text()).toBe(`localhost:${guest.port} /a//b%2Fc?d`);
   const host = `${guest.port}-${edge.sandboxId}.localhost:${edge.port}`;
-  const byHost = await exchange(edge.port, `GET /x HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+  const byHost = await exchange(edge.port, `GET /x HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
   expect(bodyOf(byHost)).toContain(`${host} /x`);
 });
 
@@ -216,7 +216,7 @@ test('a client that does not read stops the guest, and the edge keeps next to no
 });
 
 test('a client that leaves takes its connection to the guest along', async () => {
-  await using edge = await startEdge();
+  await using edge = await startEdge({ halfOpenTimeoutMs: 200 });
   await using guest = await startGuest(() => undefined);
   for (const leave of ['destroy', 'end', 'resetAndDestroy'] as const) {
     const count = guest.sockets.length;
@@ -248,7 +248,7 @@ test('a client that asks first is told to continue by the guest, and then sends'
     answer.writeContinue();
     guest.server.emit('request', incoming, answer);
   });
-  const head = `POST /proxy/${edge.sandboxId}/${guest.port}/ HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n`;
+  const head = `POST /proxy/${edge.sandboxId}/${guest.port}/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n`;
   const client = rawClient(edge.port, head);
   await eventually('100', () => client.text().startsWith('HTTP/1.1 100 Continue\r\n'));
   client.socket.write('hello');

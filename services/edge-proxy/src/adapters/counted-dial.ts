@@ -2,7 +2,7 @@
 // merely left open keeps nothing alive.
 import type { Activity } from '@wrenn/kit/activity-report';
 
-import type { Dial } from '../exchange.ts';
+import type { Dial } from './guest-connections.ts';
 
 export function countedDial(dial: Dial, activity: Activity): Dial {
   return async (id, port, signal) => {

@@ -22,15 +22,12 @@ const LF = 10;
 const TAB = 9;
 const maxFields = 100;
 
-const tokenChars = new Set(Array.from("!#$%&'*+-.^_`|~0123456789", (char) => char.charCodeAt(0)));
-for (let letter = 65; letter <= 90; letter++) tokenChars.add(letter).add(letter + 32);
-
-export function isTokenByte(byte: number): boolean {
-  return tokenChars.has(byte);
-}
+const letters = 'abcdefghijklmnopqrstuvwxyz';
+const tokenBytes = new Uint8Array(256);
+for (const byte of Buffer.from(`!#$%&'*+-.^_\`|~0123456789${letters}${letters.toUpperCase()}`)) tokenBytes[byte] = 1;
 
 export function isToken(text: string): boolean {
-  for (let at = 0; at < text.length; at++) if (!tokenChars.has(text.charCodeAt(at))) return false;
+  for (let at = 0; at < text.length; at++) if (tokenBytes[text.charCodeAt(at)] !== 1) return false;
   return text !== '';
 }
 
@@ -45,16 +42,18 @@ export function isDigits(text: string): boolean {
 // Where the head ends, or undefined while its end has not come. Looks at bytes from `from` on only, so
 // that a head that trickles in is read once.
 export function findHeadEnd(bytes: Uint8Array, from: number): number | undefined {
+  if (from === 0 && bytes.length > 0 && tokenBytes[bytes[0]!] !== 1) throw new BadMessage('this is not HTTP');
+  let before = from > 0 ? bytes[from - 1] : 0;
   for (let at = from; at < bytes.length; at++) {
     const byte = bytes[at]!;
-    const before = at > 0 ? bytes[at - 1] : undefined;
     if (byte === LF) {
       if (before !== CR) throw new BadMessage('a line ends without CR');
-      if (at >= 3 && bytes[at - 2] === LF) return at + 1;
+      if (bytes[at - 2] === LF) return at + 1;
     } else if (before === CR) throw new BadMessage('a CR stands alone');
     else if ((byte < 32 && byte !== CR && byte !== TAB) || byte === 127) {
       throw new BadMessage('the head holds a control character');
-    } else if (at === 0 && !isTokenByte(byte)) throw new BadMessage('this is not HTTP');
+    }
+    before = byte;
   }
   return undefined;
 }
@@ -81,31 +80,33 @@ export function parseField(line: string): Field {
   return { name, key: name.toLowerCase(), value: trimmed(line, colon + 1) };
 }
 
+const nothing: readonly string[] = [];
+
 // The values of a comma-separated list over all fields of a name, in lower case.
-export function listOf(fields: readonly Field[], key: string): string[] {
-  return fields
-    .filter((field) => field.key === key)
+export function listOf(fields: readonly Field[], key: string): readonly string[] {
+  const values = fields.filter((field) => field.key === key);
+  if (values.length === 0) return nothing;
+  return values
     .flatMap(({ value }) => value.split(','))
-    .map((item) => trimmed(item, 0).toLowerCase())
+    .map((item) => trimmed(item).toLowerCase())
     .filter((item) => item !== '');
 }
 
 // The framing that the fields declare; undefined where they declare none. One length or chunked, once.
 export function declaredFraming(fields: readonly Field[]): Framing | undefined {
-  const lengths = fields.filter(({ key }) => key === 'content-length');
-  const encodings = fields.filter(({ key }) => key === 'transfer-encoding');
-  if (lengths.length + encodings.length > 1) throw new BadMessage('the length of the body is declared more than once');
-  if (encodings[0]) {
-    if (encodings[0].value.toLowerCase() !== 'chunked') throw new BadMessage('the only transfer coding is chunked');
+  const declared = fields.filter(({ key }) => key === 'content-length' || key === 'transfer-encoding');
+  if (declared.length > 1) throw new BadMessage('the length of the body is declared more than once');
+  if (!declared[0]) return undefined;
+  const { key, value } = declared[0];
+  if (key === 'transfer-encoding') {
+    if (value.toLowerCase() !== 'chunked') throw new BadMessage('the only transfer coding is chunked');
     return { kind: 'chunked' };
   }
-  if (!lengths[0]) return undefined;
-  const { value } = lengths[0];
   if (!isDigits(value) || value.length > 15) throw new BadMessage('the content length is not a number');
   return { kind: 'length', length: Number(value) };
 }
 
-function trimmed(text: string, from: number): string {
+export function trimmed(text: string, from = 0): string {
   const isSpace = (at: number) => text.charCodeAt(at) === 32 || text.charCodeAt(at) === TAB;
   let start = from;
   let end = text.length;

@@ -1,11 +1,12 @@
 // The heads that are passed on. Fields that concern one connection only end here; the framing is written
 // anew from what was understood, so that both sides must read the same.
-import { type Field, type Framing, listOf } from './fields.ts';
+import type { Framing } from './fields.ts';
 import type { RequestHead } from './request-head.ts';
 import type { ResponseHead } from './response-head.ts';
-import type { Route } from './route.ts';
+import { type Place, rewriters } from './rewriting.ts';
+import type { GuestRoute } from './route.ts';
 
-const connectionFields = [
+const perConnection: ReadonlySet<string> = new Set([
   'connection',
   'keep-alive',
   'proxy-connection',
@@ -14,66 +15,108 @@ const connectionFields = [
   'te',
   'upgrade',
   'http2-settings',
-];
-const framingFields = ['content-length', 'transfer-encoding'];
-const via = 'Via: 1.1 wrenn-edge';
+  'content-length',
+  'transfer-encoding',
+]);
+// Written by the edge itself; of these, what a trusted proxy in front says is kept.
+const aboutClient: ReadonlySet<string> = new Set(['host', 'forwarded', 'x-forwarded-for', 'x-forwarded-prefix']);
+const toldByTrusted: ReadonlySet<string> = new Set(['x-forwarded-proto', 'x-forwarded-host']);
+const via = 'Via: 1.1 wrenn-edge\r\n';
 
-export function requestForGuest(
-  request: RequestHead,
-  route: Extract<Route, { kind: 'guest' }>,
-  clientAddress: string,
-): Buffer {
-  const written = new Set(['host', 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-prefix']);
-  const forwardedFor = [
-    ...request.fields.filter(({ key }) => key === 'x-forwarded-for').map(({ value }) => value),
-    clientAddress,
-  ];
-  return headBytes([
-    `${request.method} ${route.target} HTTP/1.1`,
-    // Behind a path prefix the client's Host names the edge, which development servers refuse.
-    `Host: ${route.prefix === '' ? request.host : `localhost:${route.port}`}`,
-    ...passedOn(request.fields, written),
-    ...framingLines(request.framing),
-    `X-Forwarded-For: ${forwardedFor.join(', ')}`,
-    'X-Forwarded-Proto: http',
-    `X-Forwarded-Host: ${request.host}`,
-    ...(route.prefix === '' ? [] : [`X-Forwarded-Prefix: ${route.prefix}`]),
-    via,
-    ...connectionLines(request.upgrade),
-  ]);
+// Who sent the request, and what the guest is told to be called.
+export interface Sender {
+  readonly address: string;
+  readonly isTrusted: boolean; // A proxy of ours in front, which says the truth of its own client.
 }
 
-// A 101 takes the protocol it changes to along; any other final response ends the connection.
-export function responseForClient(response: ResponseHead, method: string): Buffer {
-  const { status } = response;
-  const isInterim = status < 200 && status !== 101;
+export function requestForGuest(request: RequestHead, route: GuestRoute, sender: Sender): string {
+  const { options, version } = request;
+  const host = hostForGuest(request, route);
+  const told = new Map<string, string>();
+  let head = `${request.method} ${route.target} HTTP/${version}\r\nHost: ${host}\r\n`;
+  for (const { name, key, value } of request.fields) {
+    if (aboutClient.has(key) || toldByTrusted.has(key))
+      told.set(key, told.has(key) ? `${told.get(key)}, ${value}` : value);
+    else if (key === 'origin') head += `${name}: ${originForGuest(value, request, host)}\r\n`;
+    else if (
+      !perConnection.has(key) &&
+      !(options.length > 0 && options.includes(key)) &&
+      !(key === 'expect' && version === '1.0')
+    )
+      head += `${name}: ${value}\r\n`;
+  }
+  head += framingLine(request.framing) + forwardedLines(told, request, sender);
+  if (route.prefix !== '') head += `X-Forwarded-Prefix: ${route.prefix}\r\n`;
+  return `${head}${via}${connectionLines(request)}\r\n`;
+}
+
+// Behind a path prefix the client's Host names the edge, which development servers refuse.
+function hostForGuest(request: RequestHead, route: GuestRoute): string {
+  return route.prefix === '' ? request.host : `localhost:${route.port}`;
+}
+
+// A page that asks its own server stays one that does; the Origin of any other is for the guest to judge.
+function originForGuest(origin: string, request: RequestHead, host: string): string {
+  const scheme = origin.startsWith('https://') ? 'https://' : 'http://';
+  return origin.toLowerCase() === scheme + request.host.toLowerCase() ? `http://${host}` : origin;
+}
+
+function forwardedLines(
+  told: ReadonlyMap<string, string>,
+  request: RequestHead,
+  { address, isTrusted }: Sender,
+): string {
+  const proto = (isTrusted && told.get('x-forwarded-proto')) || 'http';
+  const host = (isTrusted && told.get('x-forwarded-host')) || request.host;
+  const before = (key: string) => (told.has(key) ? `${told.get(key)}, ` : '');
+  const forValue = address.includes(':') ? `"[${address}]"` : address;
+  return (
+    `Forwarded: ${before('forwarded')}for=${forValue};host="${request.host}";proto=http\r\n` +
+    `X-Forwarded-For: ${before('x-forwarded-for')}${address}\r\n` +
+    `X-Forwarded-Proto: ${proto}\r\nX-Forwarded-Host: ${host}\r\n`
+  );
+}
+
+// Trailers pass, so a client that can take them may say so.
+function connectionLines({ upgrade, options, fields }: RequestHead): string {
+  if (upgrade !== undefined) return `Connection: Upgrade\r\nUpgrade: ${upgrade}\r\n`;
+  const takesTrailers =
+    options.includes('te') && fields.some(({ key, value }) => key === 'te' && /^trailers$/i.test(value));
+  return takesTrailers ? 'TE: trailers\r\nConnection: TE\r\n' : '';
+}
+
+export interface ResponseOptions {
+  readonly method: string;
+  readonly place: Place;
+  readonly keepsAlive: boolean; // The client's connection, after this response.
+}
+
+export function responseForClient(response: ResponseHead, { method, place, keepsAlive }: ResponseOptions): string {
+  const { status, options } = response;
   // A response to HEAD and a 304 tell the length of a body that does not come.
   const declares = method === 'HEAD' || status === 304;
-  const upgrade = status === 101 ? response.fields.find(({ key }) => key === 'upgrade')?.value : undefined;
-  return headBytes([
-    `HTTP/1.1 ${status} ${response.phrase}`,
-    ...passedOn(response.fields, new Set(), declares),
-    ...framingLines(response.framing),
-    via,
-    ...(isInterim ? [] : connectionLines(upgrade)),
-  ]);
+  let head = `HTTP/1.1 ${status} ${response.phrase}\r\n`;
+  for (const { name, key, value } of response.fields) {
+    const isFraming = key === 'content-length' || key === 'transfer-encoding';
+    if (isFraming ? !declares : perConnection.has(key) || droppedFromResponses.has(key) || options.includes(key))
+      continue;
+    const rewrite = rewriters.get(key);
+    head += `${name}: ${rewrite ? rewrite(value, place) : value}\r\n`;
+  }
+  head += framingLine(response.framing) + via;
+  if (status === 101) head += `Connection: Upgrade\r\nUpgrade: ${upgradeOf(response)}\r\n`;
+  else if (status >= 200 && !keepsAlive) head += 'Connection: close\r\n';
+  return `${head}\r\n`;
 }
 
-function passedOn(fields: readonly Field[], written: ReadonlySet<string>, withFraming = false): string[] {
-  const dropped = new Set([...connectionFields, ...listOf(fields, 'connection'), ...framingFields, ...written]);
-  if (withFraming) for (const key of framingFields) dropped.delete(key);
-  return fields.filter(({ key }) => !dropped.has(key)).map(({ name, value }) => `${name}: ${value}`);
+// An alternative service would be at an address of the edge, and of another protocol.
+const droppedFromResponses: ReadonlySet<string> = new Set(['alt-svc']);
+
+export function upgradeOf(response: ResponseHead): string | undefined {
+  return response.fields.find(({ key }) => key === 'upgrade')?.value;
 }
 
-function framingLines(framing: Framing): string[] {
-  if (framing.kind === 'length') return [`Content-Length: ${framing.length}`];
-  return framing.kind === 'chunked' ? ['Transfer-Encoding: chunked'] : [];
-}
-
-function connectionLines(upgrade: string | undefined): string[] {
-  return upgrade === undefined ? ['Connection: close'] : ['Connection: Upgrade', `Upgrade: ${upgrade}`];
-}
-
-function headBytes(lines: readonly string[]): Buffer {
-  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
+function framingLine(framing: Framing): string {
+  if (framing.kind === 'length') return `Content-Length: ${framing.length}\r\n`;
+  return framing.kind === 'chunked' ? 'Transfer-Encoding: chunked\r\n' : '';
 }

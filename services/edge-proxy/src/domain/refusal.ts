@@ -2,6 +2,7 @@
 export interface RefusalKind {
   readonly status: number;
   readonly phrase: string;
+  readonly retryAfterS?: number;
 }
 
 export const refusals = {
@@ -18,8 +19,10 @@ export const refusals = {
   NOTHING_LISTENS: { status: 502, phrase: 'Bad Gateway' },
   GUEST_CLOSED: { status: 502, phrase: 'Bad Gateway' },
   GUEST_MISBEHAVED: { status: 502, phrase: 'Bad Gateway' },
-  SANDBOX_NOT_RUNNING: { status: 503, phrase: 'Service Unavailable' },
-  SERVICE_UNAVAILABLE: { status: 503, phrase: 'Service Unavailable' },
+  EDGE_BUSY: { status: 503, phrase: 'Service Unavailable', retryAfterS: 1 },
+  SANDBOX_BUSY: { status: 503, phrase: 'Service Unavailable', retryAfterS: 1 },
+  SANDBOX_NOT_RUNNING: { status: 503, phrase: 'Service Unavailable', retryAfterS: 5 },
+  SERVICE_UNAVAILABLE: { status: 503, phrase: 'Service Unavailable', retryAfterS: 1 },
   GUEST_TIMEOUT: { status: 504, phrase: 'Gateway Timeout' },
   VERSION_NOT_SUPPORTED: { status: 505, phrase: 'HTTP Version Not Supported' },
 } as const satisfies Record<string, RefusalKind>;
@@ -36,20 +39,25 @@ export class Refusal extends Error {
   }
 }
 
-// The bytes of a complete answer after which the connection is closed.
-export function refusalBytes({ code, message }: Refusal, isHead = false): Buffer {
-  const { status, phrase } = refusals[code];
-  return answerBytes(status, phrase, JSON.stringify({ error: { code, message } }), isHead);
+export interface AnswerOptions {
+  readonly isHead?: boolean;
+  readonly keepsAlive?: boolean; // Another request may follow on the connection.
 }
 
-export function answerBytes(status: number, phrase: string, json: string, isHead = false): Buffer {
-  const body = Buffer.from(`${json}\n`);
+export function refusalBytes({ code, message }: Refusal, options: AnswerOptions = {}): Buffer {
+  return answerBytes(refusals[code], JSON.stringify({ error: { code, message } }), options);
+}
+
+// The bytes of a complete answer.
+export function answerBytes(kind: RefusalKind, json: string, { isHead, keepsAlive }: AnswerOptions): Buffer {
+  const body = `${json}\n`;
   const head = [
-    `HTTP/1.1 ${status} ${phrase}`,
+    `HTTP/1.1 ${kind.status} ${kind.phrase}`,
     'Content-Type: application/json',
-    `Content-Length: ${body.length}`,
+    `Content-Length: ${Buffer.byteLength(body)}`,
     'Cache-Control: no-store',
-    'Connection: close',
+    ...(kind.retryAfterS === undefined ? [] : [`Retry-After: ${kind.retryAfterS}`]),
+    ...(keepsAlive ? [] : ['Connection: close']),
   ];
-  return Buffer.concat([Buffer.from(`${head.join('\r\n')}\r\n\r\n`), ...(isHead ? [] : [body])]);
+  return Buffer.from(`${head.join('\r\n')}\r\n\r\n${isHead ? '' : body}`);
 }

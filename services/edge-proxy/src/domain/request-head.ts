@@ -16,11 +16,15 @@ import { Refusal } from './refusal.ts';
 
 export const maxHeadBytes = 16 * 1024;
 
+export type Version = '1.0' | '1.1';
+
 export interface RequestHead {
+  readonly version: Version;
   readonly method: string;
   readonly target: string; // Origin form: a path and perhaps a query, byte for byte.
   readonly host: string; // As sent.
   readonly fields: readonly Field[];
+  readonly options: readonly string[]; // What Connection lists, in lower case.
   readonly framing: Framing;
   readonly upgrade: string | undefined; // The protocol to change to.
 }
@@ -37,38 +41,41 @@ export function parseRequestHead(head: Uint8Array): RequestHead {
 }
 
 function parsed([requestLine = '', ...fieldLines]: readonly string[]): RequestHead {
-  const { method, target: sent } = parseRequestLine(requestLine);
+  const { method, target: sent, version } = parseRequestLine(requestLine);
   const fields = parseFields(fieldLines);
   const hosts = fields.filter(({ key }) => key === 'host');
   const host = hosts[0]?.value ?? '';
   if (hosts.length !== 1) throw new BadMessage('exactly one Host is needed');
   if (!isHost(host)) throw new BadMessage('the Host is not a name or address');
-  const expectations = listOf(fields, 'expect');
-  if (expectations.some((expectation) => expectation !== '100-continue')) {
+  if (listOf(fields, 'expect').some((expectation) => expectation !== '100-continue')) {
     throw new Refusal('EXPECTATION_FAILED', 'the only expectation is 100-continue');
   }
   const framing = declaredFraming(fields) ?? { kind: 'none' };
-  return { method, target: originForm(sent, host), host, fields, framing, upgrade: upgradeOf(fields, framing) };
+  if (version === '1.0' && framing.kind === 'chunked') throw new BadMessage('HTTP/1.0 knows no chunks');
+  const options = listOf(fields, 'connection');
+  const upgrade = version === '1.0' ? undefined : upgradeOf(fields, options, framing);
+  return { version, method, target: originForm(sent, host), host, fields, options, framing, upgrade };
 }
 
-function parseRequestLine(line: string): { method: string; target: string } {
+function parseRequestLine(line: string): Pick<RequestHead, 'method' | 'target' | 'version'> {
   const parts = line.split(' ');
   const [method = '', target = '', version = ''] = parts;
   if (method === 'PRI' && target === '*' && version === 'HTTP/2.0') {
     throw new Refusal('HTTP2_REFUSED', 'this port speaks HTTP/1.1 only');
   }
   if (parts.length !== 3 || !isToken(method) || target === '') throw new BadMessage('the request line is malformed');
-  if (version !== 'HTTP/1.1') {
+  if (version !== 'HTTP/1.1' && version !== 'HTTP/1.0') {
     if (!isVersion(version)) throw new BadMessage('the request line is malformed');
     throw new Refusal('VERSION_NOT_SUPPORTED', 'this port speaks HTTP/1.1 only');
   }
-  if (method === 'CONNECT') throw new Refusal('METHOD_NOT_ALLOWED', 'CONNECT is not served');
+  // TRACE would show a page what its browser and this proxy add to a request.
+  if (method === 'CONNECT' || method === 'TRACE') throw new Refusal('METHOD_NOT_ALLOWED', `${method} is not served`);
   for (let at = 0; at < target.length; at++) {
     const code = target.charCodeAt(at);
     if (code < 33 || code > 126 || code === 35)
       throw new BadMessage('the target holds a character that must be encoded');
   }
-  return { method, target };
+  return { method, target, version: version === 'HTTP/1.1' ? '1.1' : '1.0' };
 }
 
 const isVersion = (text: string) =>
@@ -102,10 +109,10 @@ function isHost(text: string): boolean {
 
 // An offer to change the protocol may be ignored; h2c always is, since HTTP/2 never passes here. A body
 // in front of the change would leave it open where the new protocol starts.
-function upgradeOf(fields: readonly Field[], framing: Framing): string | undefined {
+function upgradeOf(fields: readonly Field[], options: readonly string[], framing: Framing): string | undefined {
+  if (!options.includes('upgrade')) return undefined;
   const offers = listOf(fields, 'upgrade');
-  const [offer] = offers;
-  if (!listOf(fields, 'connection').includes('upgrade') || offers.length !== 1 || offer === 'h2c') return undefined;
+  if (offers.length !== 1 || offers[0] === 'h2c') return undefined;
   if (framing.kind !== 'none') throw new BadMessage('a request that changes the protocol has no body');
   return fields.find(({ key }) => key === 'upgrade')!.value;
 }

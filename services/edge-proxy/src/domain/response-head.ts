@@ -1,5 +1,14 @@
 // Reads the head of a guest's response. The guest is hostile: what is not plainly one response is refused.
-import { BadMessage, type Field, type Framing, declaredFraming, isDigits, linesOf, parseFields } from './fields.ts';
+import {
+  BadMessage,
+  type Field,
+  type Framing,
+  declaredFraming,
+  isDigits,
+  linesOf,
+  listOf,
+  parseFields,
+} from './fields.ts';
 
 export const maxResponseHeadBytes = 64 * 1024;
 
@@ -8,6 +17,8 @@ export interface ResponseHead {
   readonly phrase: string;
   readonly fields: readonly Field[];
   readonly framing: Framing;
+  readonly options: readonly string[]; // What Connection lists, in lower case.
+  readonly isPersistent: boolean; // The guest's connection may serve another request after this response.
 }
 
 export function parseResponseHead(head: Uint8Array, method: string): ResponseHead {
@@ -25,5 +36,7 @@ export function parseResponseHead(head: Uint8Array, method: string): ResponseHea
   if (declared?.kind === 'chunked' && version === 'HTTP/1.0 ') throw new BadMessage('HTTP/1.0 knows no chunks');
   const isBodiless = method === 'HEAD' || status < 200 || status === 204 || status === 304;
   const framing = isBodiless ? { kind: 'none' as const } : (declared ?? { kind: 'close' as const });
-  return { status, phrase: statusLine.slice(13), fields, framing };
+  const options = listOf(fields, 'connection');
+  const isPersistent = version === 'HTTP/1.1 ' && framing.kind !== 'close' && !options.includes('close');
+  return { status, phrase: statusLine.slice(13), fields, framing, options, isPersistent };
 }

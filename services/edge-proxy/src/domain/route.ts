@@ -4,15 +4,15 @@ import { type SandboxId, isSandboxId } from '@wrenn/kit/ids';
 import { isDigits } from './fields.ts';
 import { Refusal } from './refusal.ts';
 
-export type Route =
-  | { readonly kind: 'health' }
-  | {
-      readonly kind: 'guest';
-      readonly sandboxId: SandboxId;
-      readonly port: number;
-      readonly target: string; // For the guest: what is left of the path, byte for byte, and the query.
-      readonly prefix: string; // What was taken off the path; empty when the Host named the sandbox.
-    };
+export interface GuestRoute {
+  readonly kind: 'guest';
+  readonly sandboxId: SandboxId;
+  readonly port: number;
+  readonly target: string; // For the guest: what is left of the path, byte for byte, and the query.
+  readonly prefix: string; // What was taken off the path; empty when the Host named the sandbox.
+}
+
+export type Route = { readonly kind: 'health' } | GuestRoute;
 
 // The guest agent's port is root in the guest: nothing of it is served here but single files, by URLs that
 // bear a signature. Whether it is good for that file and until when, the agent knows.
