@@ -13,7 +13,7 @@ import type { RequestHead } from './domain/request-head.ts';
 import type { GuestRoute } from './domain/route.ts';
 import type { Shares } from './domain/shares.ts';
 import type { GuestConnection, GuestUser } from './guest-connection.ts';
-import { GuestResponse, type ResponseEvents } from './guest-response.ts';
+import { GuestResponse } from './guest-response.ts';
 
 export interface TakeOptions {
   readonly mayReuse: boolean; // Else it is a new connection.
