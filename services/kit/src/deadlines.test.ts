@@ -4,7 +4,7 @@ import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { forever } from 'abort-controller-x';
 import { expect, test } from 'vitest';
 
-import { type CallDeadline, inMs, within } from './deadlines.ts';
+import { type CallDeadline, acrossRestart, inMs, within } from './deadlines.ts';
 import { Lanes } from './lanes.ts';
 import { openLog } from './log.ts';
 import { type Call, RpcServer, type RpcServerOptions } from './rpc-server.ts';
@@ -66,6 +66,13 @@ test('a hop may shorten a deadline', () => {
   const caller = { signal: new AbortController().signal, deadlineAtMs: Date.now() + 60_000 };
   expect(within(caller, 100).deadlineAtMs).toBeLessThan(Date.now() + 1000);
   expect(within({ ...caller, deadlineAtMs: 5 }, 100).deadlineAtMs).toBe(5);
+});
+
+test('a call across a restart waits for half of the time it has, at most, and never for long', () => {
+  expect(acrossRestart(inMs(60_000)).awaitPeerMs).toBe(5000);
+  expect(acrossRestart({}).awaitPeerMs).toBe(5000);
+  expect(acrossRestart(inMs(1000)).awaitPeerMs).toBeLessThanOrEqual(500);
+  expect(acrossRestart(inMs(-1000)).awaitPeerMs).toBe(0);
 });
 
 test('a passed deadline is DEADLINE_EXCEEDED at the caller and ends every handler', async () => {

@@ -12,8 +12,12 @@ export interface CallDeadline {
 export interface OutboundCall {
   readonly signal?: AbortSignal;
   readonly deadlineAtMs?: number;
+  // How long it may wait, not yet sent, for a callee that is away. Unset: for one more attempt to connect.
+  readonly awaitPeerMs?: number;
 }
 
+// From a crash to SERVING.
+const restartLimitMs = 5000;
 const deadlineKey = 'wrenn-deadline-at-ms';
 const maxGrpcTimeoutMs = 99_999_999;
 
@@ -45,11 +49,17 @@ export function setGrpcTimeout(metadata: Metadata, remainingMs: number): void {
 }
 
 // An outbound call on behalf of an inbound one: at most `capMs` from now and never past the caller.
-export function within(caller: CallDeadline, capMs: number): Required<OutboundCall> {
+export function within(caller: CallDeadline, capMs: number): CallDeadline {
   return { signal: caller.signal, deadlineAtMs: Math.min(caller.deadlineAtMs, Date.now() + capMs) };
 }
 
 // An outbound call of the service's own, on behalf of nobody.
 export function inMs(capMs: number, signal?: AbortSignal): OutboundCall {
   return { deadlineAtMs: Date.now() + capMs, ...(signal && { signal }) };
+}
+
+// A call that outlasts the restart of its callee. Half of the time is kept for the answer, or to tell that none comes.
+export function acrossRestart(call: OutboundCall): OutboundCall {
+  const leftMs = (call.deadlineAtMs ?? Infinity) - Date.now();
+  return { ...call, awaitPeerMs: Math.max(0, Math.min(restartLimitMs, leftMs / 2)) };
 }

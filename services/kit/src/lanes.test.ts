@@ -1,27 +1,28 @@
 import { type AddressInfo, createServer } from 'node:net';
 
 import { LogService } from '@wrenn/proto/wrenn/v1/log';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 
-import { inMs } from './deadlines.ts';
+import { type OutboundCall, inMs } from './deadlines.ts';
 import { type LaneName, Lanes } from './lanes.ts';
 import { openLog } from './log.ts';
 import { RpcServer } from './rpc-server.ts';
 import { runProgram } from './run-program.ts';
 import { eventually } from './testkit/eventually.ts';
+import { tempDir } from './testkit/temp-dir.ts';
 
 const lanes: readonly LaneName[] = ['control', 'interactive', 'bulk'];
 
 // Answers with the caller's address and port: two callers share a connection only if theirs are equal.
-async function peerServer(atPort = 0) {
+async function peerServer(at = '127.0.0.1:0') {
   const server = new RpcServer({ log: openLog('test', 'silent'), drainMs: 100 });
   server.add(LogService, { readConsole: async (_request, { peer }) => ({ console: Buffer.from(peer) }) });
-  const port = await server.listen(`127.0.0.1:${atPort}`);
+  const port = await server.listen(at);
   return { port, [Symbol.asyncDispose]: () => server.close() };
 }
 
-async function peerOf(from: Lanes, lane: LaneName): Promise<string> {
-  const { console: peer } = await from.client(lane, LogService).readConsole({}, inMs(5000));
+async function peerOf(from: Lanes, lane: LaneName, call: OutboundCall = inMs(5000)): Promise<string> {
+  const { console: peer } = await from.client(lane, LogService).readConsole({}, call);
   return Buffer.from(peer).toString();
 }
 
@@ -97,33 +98,67 @@ test('a caller may give up connecting sooner than its deadline', async () => {
   one.close();
 });
 
-test('a callee that comes back is found again soon', async () => {
-  const first = await peerServer();
-  const one = new Lanes(`127.0.0.1:${first.port}`, 'test');
-  await peerOf(one, 'control');
-  await first[Symbol.asyncDispose]();
-  await expect(peerOf(one, 'control')).rejects.toMatchObject({ reason: 'SERVICE_UNAVAILABLE' });
-  await using _again = await peerServer(first.port);
-  await eventually('the callee answers', () => peerOf(one, 'control'), 3000);
-  one.close();
-});
+describe('a callee that goes and comes', () => {
+  // Unlike a port, a path is nobody else's meanwhile.
+  const place = async () => {
+    const dir = await tempDir();
+    const path = `unix:${dir.path}/s`;
+    const lanes = new Lanes(path, 'test');
+    const dispose = async () => {
+      lanes.close();
+      await dir[Symbol.asyncDispose]();
+    };
+    return { path, lanes, [Symbol.asyncDispose]: dispose };
+  };
+  const missed = (call: Promise<unknown>) =>
+    expect(call).rejects.toMatchObject({
+      reason: 'SERVICE_UNAVAILABLE',
+      message: expect.stringContaining('No connection established') as string,
+    });
+  const patient = (awaitPeerMs: number, signal?: AbortSignal) => ({ ...inMs(60_000, signal), awaitPeerMs });
 
-test('a callee that is back serves the very next call, however often it was missed before', async () => {
-  const first = await peerServer();
-  const { port } = first;
-  await first[Symbol.asyncDispose]();
-  const one = new Lanes(`127.0.0.1:${port}`, 'test');
-  for (let i = 0; i < 5; i++) await expect(peerOf(one, 'control')).rejects.toThrow('No connection established');
-  await using _again = await peerServer(port);
-  expect(await peerOf(one, 'control')).toContain('127.0.0.1');
-  one.close();
-});
+  test('is found again soon', async () => {
+    await using at = await place();
+    const first = await peerServer(at.path);
+    await peerOf(at.lanes, 'control');
+    await first[Symbol.asyncDispose]();
+    await expect(peerOf(at.lanes, 'control')).rejects.toMatchObject({ reason: 'SERVICE_UNAVAILABLE' });
+    await using _again = await peerServer(at.path);
+    await eventually('the callee answers', async () => (await peerOf(at.lanes, 'control')) !== undefined);
+  });
 
-test('a callee that stays away fails a call within half a second', async () => {
-  const one = new Lanes('127.0.0.1:1', 'test');
-  await expect(peerOf(one, 'control')).rejects.toThrow('No connection established');
-  const startedAtMs = performance.now();
-  await expect(peerOf(one, 'control')).rejects.toThrow('No connection established');
-  expect(performance.now() - startedAtMs).toBeLessThan(1000);
-  one.close();
+  test('serves the very next call once it is back, however often it was missed before', async () => {
+    await using at = await place();
+    for (let i = 0; i < 5; i++) await missed(peerOf(at.lanes, 'control'));
+    await using _again = await peerServer(at.path);
+    await peerOf(at.lanes, 'control');
+  });
+
+  test('fails a call soon while it stays away', async () => {
+    await using at = await place();
+    await missed(peerOf(at.lanes, 'control'));
+    const startedAtMs = performance.now();
+    await missed(peerOf(at.lanes, 'control'));
+    expect(performance.now() - startedAtMs).toBeLessThan(3000);
+  });
+
+  test('gets the calls that wait for it, the first of a lane and later ones', async () => {
+    await using at = await place();
+    const first = peerOf(at.lanes, 'control', patient(30_000));
+    await missed(peerOf(at.lanes, 'interactive'));
+    const later = peerOf(at.lanes, 'interactive', patient(30_000));
+    await using _there = await peerServer(at.path);
+    await Promise.all([first, later]);
+  });
+
+  test('is waited for no longer than asked, and not for a caller who leaves', async () => {
+    await using at = await place();
+    await missed(peerOf(at.lanes, 'control', patient(600)));
+    const leave = new AbortController();
+    const left = expect(peerOf(at.lanes, 'control', patient(30_000, leave.signal))).rejects.toMatchObject({
+      reason: 'CANCELLED',
+    });
+    leave.abort();
+    await left;
+  });
 });

@@ -4,7 +4,7 @@ import { Channel, type ChannelOptions, connectivityState, credentials } from '@g
 import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2';
 import { type Client, type ClientMiddleware, Metadata, createClientFactory } from 'nice-grpc';
 
-import { type OutboundCall, setGrpcTimeout } from './deadlines.ts';
+import { type CallDeadline, type OutboundCall, setGrpcTimeout } from './deadlines.ts';
 import { WrennError } from './errors.ts';
 import { type PeerReasons, fromClientError } from './rpc-errors.ts';
 import { type RpcDefinition, rpcDefinition } from './rpc-adapter.ts';
@@ -84,7 +84,7 @@ function outbound(
   peerReasons: PeerReasons | undefined,
 ): ClientMiddleware<OutboundCall> {
   return async function* outboundCall(call, options) {
-    const { deadlineAtMs = Infinity, signal, onTrailer, ...rest } = options;
+    const { deadlineAtMs = Infinity, awaitPeerMs = 0, signal, onTrailer, ...rest } = options;
     const isUnary = !call.requestStream && !call.responseStream;
     if (isUnary && deadlineAtMs === Infinity) {
       throw new WrennError('INTERNAL', `${call.method.path} to ${peer} was called without a deadline`);
@@ -108,7 +108,7 @@ function outbound(
     signal?.addEventListener('abort', cancel, { once: true });
     let trailer: Metadata | undefined;
     try {
-      await betweenAttempts(channel, Math.min(deadlineAtMs, Date.now() + reconnectLimitMs));
+      await awaitPeer(channel, awaitPeerMs, { deadlineAtMs, signal: abort.signal });
       return yield* call.next(call.request, {
         ...rest,
         metadata,
@@ -130,11 +130,22 @@ function outbound(
   };
 }
 
-// A callee that has just come back is not refused because our last attempt to reach it failed: a call
-// that falls between two attempts waits for the next one. Nothing is sent twice.
-async function betweenAttempts(channel: Channel, endMs: number): Promise<void> {
-  if (channel.getConnectivityState(false) !== connectivityState.TRANSIENT_FAILURE) return;
-  await new Promise<void>((resolve) => {
-    channel.watchConnectivityState(connectivityState.TRANSIENT_FAILURE, endMs, () => resolve());
-  });
+// What a call waits for that may outlast the absence of its callee, and one that may not.
+const isAway = [connectivityState.IDLE, connectivityState.CONNECTING, connectivityState.TRANSIENT_FAILURE];
+const isBetweenAttempts = [connectivityState.TRANSIENT_FAILURE];
+
+// A callee that has just come back is not refused because our last attempt to reach it failed: a call that falls
+// between two attempts waits for the next one, a patient one for as many as it takes. Nothing is sent twice.
+async function awaitPeer(channel: Channel, patienceMs: number, call: CallDeadline): Promise<void> {
+  const isPatient = patienceMs > reconnectLimitMs;
+  const endMs = Math.min(call.deadlineAtMs, Date.now() + (isPatient ? patienceMs : reconnectLimitMs));
+  for (;;) {
+    const state = channel.getConnectivityState(isPatient);
+    const isWaiting = (isPatient ? isAway : isBetweenAttempts).includes(state);
+    if (!isWaiting || call.signal.aborted || Date.now() >= endMs) return;
+    await new Promise<void>((resolve) => {
+      call.signal.addEventListener('abort', () => resolve(), { once: true });
+      channel.watchConnectivityState(state, endMs, () => resolve());
+    });
+  }
 }

@@ -1,7 +1,7 @@
 // The vm-runtimes of all hosts, each over a control lane of its own.
 import { VmRuntimeService, VmState } from '@wrenn/proto/wrenn/vmruntime/v1/vmruntime';
 import type { StageTiming as TimingMessage } from '@wrenn/proto/wrenn/v1/sandbox';
-import type { OutboundCall } from '@wrenn/kit/deadlines';
+import { type OutboundCall, acrossRestart } from '@wrenn/kit/deadlines';
 import { msOfDuration } from '@wrenn/kit/duration';
 import { WrennError, hasReason } from '@wrenn/kit/errors';
 import { type SandboxId, isSandboxId } from '@wrenn/kit/ids';
@@ -38,7 +38,7 @@ export class HostLanes implements HostVms {
         };
     const { name: template, defaultUser } = vm.template;
     const answer = await this.client(address)
-      .createVm({ sandboxId: vm.id, template, env: vm.env, defaultUser, ...origin }, call)
+      .createVm({ sandboxId: vm.id, template, env: vm.env, defaultUser, ...origin }, acrossRestart(call))
       .catch((error: unknown) => {
         throw asRestoreError(error, vm);
       });

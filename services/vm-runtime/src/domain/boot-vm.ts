@@ -1,7 +1,7 @@
 // Makes one VM: journal, network and disk side by side, VMM, agent. It boots, or goes on where a snapshot was
 // taken. Each resource's release is pushed before it is asked for, since a call that fails may still have been
 // carried out.
-import { type CallDeadline, within } from '@wrenn/kit/deadlines';
+import { type CallDeadline, acrossRestart, within } from '@wrenn/kit/deadlines';
 import { WrennError, hasReason, messageOf } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { SandboxId } from '@wrenn/kit/ids';
@@ -71,7 +71,7 @@ export async function bootVm(
   undo.push(() => parts.disks.delete(sandboxId));
   const [slot, launch] = await both(
     timer.time('network', async () => {
-      const leased = await parts.slots.lease(sandboxId, within(caller, acquireLimitMs));
+      const leased = await parts.slots.lease(sandboxId, acrossRestart(within(caller, acquireLimitMs)));
       await failpoint('vm.create.leased');
       return leased;
     }),
@@ -104,7 +104,7 @@ type Acquired = Omit<Launch, 'slot'>;
 
 async function acquireDisk({ parts, spec, caller, isGoingOn }: Boot): Promise<Acquired> {
   const { sandboxId } = spec;
-  const call = within(caller, acquireLimitMs);
+  const call = acrossRestart(within(caller, acquireLimitMs));
   if (spec.kind === 'boot') {
     const { vcpuCount, memoryBytes } = spec;
     return { sandboxId, vcpuCount, memoryBytes, diskPath: (await parts.disks.create(spec, call)).path };
