@@ -1,7 +1,6 @@
 // A private mesh for tests and measurements: the supervisor of `wrenn up`, with directories, ports and
 // network slots that no other mesh uses. Closing it destroys all sandboxes and checks for leaks.
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -12,14 +11,17 @@ import { Mesh } from '@wrenn/cli/mesh/mesh';
 import {
   type MeshOptions,
   type MeshPorts,
+  type ServiceName,
   defaultImagesDir,
-  perService,
+  portsFrom,
   ramDirFor,
-  serviceNames,
 } from '@wrenn/cli/mesh/options';
+import { untilServing } from '@wrenn/cli/mesh/readiness';
 import { tidy } from '@wrenn/cli/mesh/tidy';
 import { inMs } from '@wrenn/kit/deadlines';
 import { type LogLevel, openLog } from '@wrenn/kit/log';
+import { signalProcess } from '@wrenn/kit/process-identity';
+import { eventually } from '@wrenn/kit/testkit/eventually';
 
 import { Guest } from './guest.ts';
 
@@ -38,6 +40,8 @@ export interface TestMeshOptions {
   readonly failpointFile?: string;
 }
 
+const replaceLimitMs = 60_000;
+
 export class TestMesh implements AsyncDisposable {
   readonly mesh: Mesh;
   readonly client: MeshClient;
@@ -55,7 +59,7 @@ export class TestMesh implements AsyncDisposable {
   static async start(options: TestMeshOptions): Promise<TestMesh> {
     const root = await mkdtemp(join(tmpdir(), 'wrenn-e2e-'));
     await chmod(root, 0o711);
-    const meshOptions = await testMeshOptions(join(root, 'run'), options);
+    const meshOptions = testMeshOptions(join(root, 'run'), options);
     const before = await takeInventory(meshOptions);
     const log = openLog('supervisor', 'warn');
     const mesh = new Mesh(meshOptions, { log, env: process.env, tell: () => undefined });
@@ -70,6 +74,18 @@ export class TestMesh implements AsyncDisposable {
   async create(template = 'minimal', request: Readonly<Record<string, unknown>> = {}): Promise<Guest> {
     const { sandbox } = await this.client.sandboxes.create({ template, ...request }, inMs(120_000));
     return new Guest(this, sandbox?.id ?? '');
+  }
+
+  // By kill -9 and all at once; returns when the supervisor has others in their place, and those serve.
+  async replaceKilled(...names: readonly ServiceName[]): Promise<void> {
+    const services = names.map((name) => this.mesh.service(name));
+    const victims = services.map(({ running }) => running);
+    for (const victim of victims) if (victim) signalProcess(victim, 'SIGKILL');
+    for (const [i, service] of services.entries()) {
+      const isReplaced = () => service.running !== undefined && service.running.pid !== victims[i]?.pid;
+      await eventually(`another ${service.plan.name} runs`, isReplaced, replaceLimitMs);
+      await untilServing(service.plan, replaceLimitMs, AbortSignal.timeout(replaceLimitMs));
+    }
   }
 
   // Destroys every sandbox, stops everything, and returns what is left behind all the same.
@@ -99,14 +115,14 @@ export class TestMesh implements AsyncDisposable {
   }
 }
 
-export async function testMeshOptions(runDir: string, options: TestMeshOptions): Promise<MeshOptions> {
+export function testMeshOptions(runDir: string, options: TestMeshOptions): MeshOptions {
   return {
     runDir,
     ramDir: ramDirFor(runDir),
     imagesDir: defaultImagesDir,
     ...options.place,
     poolSize: 2,
-    ports: await freePorts(),
+    ports: portsOfSlots(options.place.firstSlot),
     logLevel: options.logLevel ?? 'info',
     databaseUrl: options.databaseUrl,
     templates: options.templates,
@@ -114,17 +130,9 @@ export async function testMeshOptions(runDir: string, options: TestMeshOptions):
   };
 }
 
-async function freePorts(): Promise<MeshPorts> {
-  const servers = await Promise.all(Array.from({ length: 6 + serviceNames.length }, listenAnywhere));
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  const [gateway = 0, scheduler = 0, vmRuntime = 0, vmRuntimeBulk = 0, gatewayBulk = 0, edgeProxy = 0, ...rest] = ports;
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  const metrics = perService((_name, n) => rest[n] ?? 0);
-  return { gateway, scheduler, vmRuntime, vmRuntimeBulk, gatewayBulk, edgeProxy, metrics };
-}
-
-async function listenAnywhere() {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return server;
+// As slots are a mesh's own, so are ports that follow from them, four for each slot: meshes side by side never pick
+// the same. They are below those that the kernel gives to whoever asks for any, who could take one between its
+// choice and its use.
+function portsOfSlots(firstSlot: number): MeshPorts {
+  return portsFrom(10_000 + ((4 * firstSlot) % 20_000));
 }

@@ -1,7 +1,6 @@
 // What is killed here is killed for good (SIGKILL); the promise is that nothing else goes with it.
 import { readFile } from 'node:fs/promises';
 
-import type { ServiceName } from '@wrenn/cli/mesh/options';
 import { listProcesses } from '@wrenn/cli/proc';
 import { takeInventory } from '@wrenn/cli/leak-check/leak-check';
 import { inMs } from '@wrenn/kit/deadlines';
@@ -15,15 +14,6 @@ import { reasonOf } from '../src/reasons.ts';
 import { endsWithoutLeaks, useMesh } from '../src/use-mesh.ts';
 
 const mesh = useMesh();
-
-// Kills a service and waits until the supervisor has another one in its place that serves.
-async function killService(name: ServiceName): Promise<void> {
-  const service = mesh.now.mesh.service(name);
-  const victim = service.running;
-  if (!victim) throw new Error(`${name} does not run`);
-  process.kill(victim.pid, 'SIGKILL');
-  await eventually(`${name} runs again`, () => service.running !== undefined && service.running.pid !== victim.pid);
-}
 
 describe('a VMM that is killed', () => {
   test('turns its sandbox into an error within seconds and gives back all it held; its neighbour notices nothing', async () => {
@@ -79,13 +69,14 @@ describe('a service that is killed comes back, and running sandboxes stay', () =
       const { id } = await running();
       const vmm = guest?.vmm();
       const mark = await guest?.sh('cat /proc/sys/kernel/random/boot_id');
-      await killService(name);
+      await mesh.now.replaceKilled(name);
       await eventually(
         'commands run again',
         async () => (await guest?.sh('cat /proc/sys/kernel/random/boot_id')) === mark,
+        30_000,
       );
       expect(isRunning(vmm!)).toBe(true);
-      const seen = await eventually('it is known', () => guest?.get(), 15_000);
+      const seen = await eventually('it is known', () => guest?.get(), 30_000);
       expect(seen).toMatchObject({ id, state: SandboxState.RUNNING });
       // And the mesh still does its main job.
       const fresh = await eventually('sandboxes are made again', () => mesh.now.create(), 30_000);
@@ -101,7 +92,7 @@ describe('a service that is killed comes back, and running sandboxes stay', () =
     const request = { sandboxId: sandbox.id, process: process_, tag: 'survivor', hasStdin: true };
     const first = processes.start(request)[Symbol.asyncIterator]();
     await first.next();
-    await killService('vm-runtime');
+    await mesh.now.replaceKilled('vm-runtime');
     expect(await reasonOf(first.next())).not.toMatch(/^none/);
     const target = { sandboxId: sandbox.id, process: { selector: { case: 'tag', value: 'survivor' } } } as const;
     await eventually('it is listed', async () => {

@@ -97,7 +97,7 @@ test('a VMM that stands still delays the restart of vm-runtime for no other sand
   const usualMs = await restart();
   signalProcess(frozen.vmm()!, 'SIGSTOP');
   // 5 to 10 s more, while the start waited for an answer of each VMM.
-  expect(await restart()).toBeLessThan(usualMs + 3000);
+  expect(await restart()).toBeLessThan(usualMs + 4500);
   await eventually('it is in error', async () => (await frozen.get()).state === SandboxState.ERROR, 40_000);
   expect((await frozen.get()).errorReason).toBe('VMM_STUCK');
   await eventually('its VMM is gone', () => frozen.vmm() === undefined);

@@ -63,11 +63,8 @@ test('a paused sandbox holds files only, is told so to callers, and survives the
   expect(guest.vmm()).toBeUndefined();
   expect(await reasonOf(guest.exec('true'))).toBe('SANDBOX_NOT_RUNNING');
   await guest.pause();
-  for (const name of ['scheduler', 'vm-runtime', 'snapshot-store', 'network'] as const) {
-    const victim = mesh.now.mesh.service(name).running;
-    process.kill(victim!.pid, 'SIGKILL');
-  }
-  await eventually('the scheduler answers again', async () => (await stateOf(guest)) === SandboxState.PAUSED, 30_000);
+  await mesh.now.replaceKilled('scheduler', 'vm-runtime', 'snapshot-store', 'network');
+  expect(await stateOf(guest)).toBe(SandboxState.PAUSED);
   await guest.resume();
   await guest.resume();
   expect(await sums(guest)).toBe(before);

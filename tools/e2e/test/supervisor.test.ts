@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { type Inventory, awaitNoLeftovers, takeInventory } from '@wrenn/cli/leak-check/leak-check';
+import type { MeshOptions } from '@wrenn/cli/mesh/options';
 import { type MeshState, readState } from '@wrenn/cli/mesh/state-file';
 import { identifyProcess, isRunning } from '@wrenn/kit/process-identity';
 import { eventually } from '@wrenn/kit/testkit/eventually';
@@ -17,18 +18,16 @@ import { runCli } from '../src/run-cli.ts';
 
 let root: string;
 let flags: string[];
-let portBase: number;
-let scope: Awaited<ReturnType<typeof testMeshOptions>>;
+let scope: MeshOptions;
 let before: Inventory;
 
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), 'wrenn-e2e-'));
   await chmod(root, 0o711);
-  scope = await testMeshOptions(join(root, 'run'), { place: ownPlace() });
+  scope = testMeshOptions(join(root, 'run'), { place: ownPlace() });
   const slots = ['--first-slot', `${scope.firstSlot}`, '--last-slot', `${scope.lastSlot}`];
-  portBase = scope.ports.gateway > 60_000 ? scope.ports.gateway - 40_000 : scope.ports.gateway;
   const dirs = ['--run-dir', scope.runDir, '--data-dir', scope.dataDir];
-  flags = [...dirs, ...slots, '--pool-size', '2', '--port-base', `${portBase}`];
+  flags = [...dirs, ...slots, '--pool-size', '2', '--port-base', `${scope.ports.gateway}`];
   before = await takeInventory(scope);
 });
 afterAll(async () => {
@@ -127,7 +126,7 @@ test('down after the supervisor was killed removes services, sandboxes and all t
 });
 
 test('a start that fails says why and leaves nothing', async () => {
-  const squatter = createServer().listen(portBase, '127.0.0.1');
+  const squatter = createServer().listen(scope.ports.gateway, '127.0.0.1');
   await once(squatter, 'listening');
   const result = await runCli(['up', ...flags]);
   squatter.close();
