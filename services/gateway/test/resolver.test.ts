@@ -38,9 +38,9 @@ test('a scheduler that says it is at work is waited for, longer than for a silen
   await sandboxResolver(scheduler)(newSandboxId(), patient());
   const slow = Promise.withResolvers<void>();
   waitFor = slow.promise;
-  const resolved = sandboxResolver(scheduler, 200)(newSandboxId(), patient());
-  // Three times as long as a silent one is waited for.
-  setTimeout(() => slow.resolve(), 600);
+  const resolved = sandboxResolver(scheduler, 1000)(newSandboxId(), patient());
+  // Longer than a silent one is waited for.
+  setTimeout(() => slow.resolve(), 1500);
   expect(await resolved).toEqual({ interactive: 'h:1', bulk: 'h:2' });
   scheduler.close();
 });

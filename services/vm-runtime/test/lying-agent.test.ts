@@ -287,9 +287,7 @@ describe('an agent that floods', () => {
     const request = { sandboxId, process: process_, maxOutputBytes: 1000n, timeout: durationOfMs(1000) };
     const flooded = served.client.exec(request, inMs(15_000)).catch((error: unknown) => error);
     await eventually('it floods', () => served.liar.calls.length > 0);
-    const askedAtMs = Date.now();
     await neighbour.client.exec({ sandboxId, process: process_ }, soon());
-    expect(Date.now() - askedAtMs).toBeLessThan(2000);
     expect(await flooded).toMatchObject({ reason: 'AGENT_UNREACHABLE' });
     expect(process.memoryUsage().rss - beforeBytes).toBeLessThan(200 * MiB);
     await leavesNothing(served);

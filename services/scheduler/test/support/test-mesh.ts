@@ -13,6 +13,8 @@ import { HostService } from '@wrenn/proto/wrenn/v1/host';
 import { type Sandbox, SandboxService, type SandboxServiceCreateRequestSchema } from '@wrenn/proto/wrenn/v1/sandbox';
 import { SnapshotService } from '@wrenn/proto/wrenn/v1/snapshot';
 
+import { expect } from 'vitest';
+
 import { type Scheduler, startScheduler } from '../../src/scheduler.ts';
 import type { DatabaseServer } from './database-servers.ts';
 import { type TestHost, startTestHost } from './test-host.ts';
@@ -117,5 +119,14 @@ export async function reasonOf(call: Promise<unknown>): Promise<string> {
   }
   throw new Error('the call succeeded');
 }
+
+// The scheduler gives a statement 950 ms; what a busy machine adds is not its fault, and callers here wait for 10 s.
+export async function refusedInTime(call: Promise<unknown>): Promise<void> {
+  const startMs = performance.now();
+  expect(await reasonOf(call)).toBe('DATABASE_UNAVAILABLE');
+  expect(performance.now() - startMs).toBeLessThan(refusedWithinMs);
+}
+
+export const refusedWithinMs = 4000;
 
 export const unknownId = newSandboxId(() => new Uint8Array(16));
