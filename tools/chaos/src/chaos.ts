@@ -9,7 +9,7 @@ import { messageOf } from '@wrenn/kit/errors';
 import type { TestMesh } from '@wrenn/e2e/mesh';
 
 import { Calls } from './calls.ts';
-import type { Dice } from './dice.ts';
+import type { Dice } from '@wrenn/kit/testkit/dice';
 import { type Fault, enumeratedFaults, randomFaults, vmmsOf } from './faults.ts';
 import type { History } from './history.ts';
 import { strangersOn } from './host-view.ts';

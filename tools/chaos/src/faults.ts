@@ -9,7 +9,7 @@ import { type FailpointName, createFailpoints, destroyFailpoints } from '@wrenn/
 import { isRunning, signalProcess } from '@wrenn/kit/process-identity';
 import type { TestMesh } from '@wrenn/e2e/mesh';
 
-import type { Dice } from './dice.ts';
+import type { Dice } from '@wrenn/kit/testkit/dice';
 import type { Population } from './population.ts';
 
 export interface Fault {
@@ -55,6 +55,7 @@ export function randomFaults(parts: FaultParts): readonly Fault[] {
     killAllServices(parts, services),
     killDatabase(parts),
     hitVmm(parts, 'kill a VMM', 'SIGKILL', settleLimitMs),
+    hitVmm(parts, 'crash a VMM', 'SIGSEGV', settleLimitMs),
     hitVmm(parts, 'freeze a VMM', 'SIGSTOP', frozenLimitMs),
     crashGuest(parts),
   ];

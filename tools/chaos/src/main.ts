@@ -12,7 +12,7 @@ import { messageOf } from '@wrenn/kit/errors';
 import { TestMesh } from '@wrenn/e2e/mesh';
 
 import { runChaos } from './chaos.ts';
-import { Dice } from './dice.ts';
+import { Dice } from '@wrenn/kit/testkit/dice';
 import { growthTable, measure } from './growth.ts';
 import { History } from './history.ts';
 import { runPauses } from './pauses.ts';

@@ -17,7 +17,7 @@ import {
 import { type ProcessIdentity, signalProcess } from '@wrenn/kit/process-identity';
 import type { TestMesh } from '@wrenn/e2e/mesh';
 
-import type { Dice } from './dice.ts';
+import type { Dice } from '@wrenn/kit/testkit/dice';
 import { type Fault, dieAt, killService } from './faults.ts';
 import type { Herd, Member } from './herd.ts';
 

@@ -6,7 +6,7 @@ import { messageOf } from '@wrenn/kit/errors';
 import type { TestMesh } from '@wrenn/e2e/mesh';
 
 import { Calls } from './calls.ts';
-import type { Dice } from './dice.ts';
+import type { Dice } from '@wrenn/kit/testkit/dice';
 import type { Fault } from './faults.ts';
 import { Herd, type Member } from './herd.ts';
 import type { History } from './history.ts';

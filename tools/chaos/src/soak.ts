@@ -6,7 +6,7 @@ import { hasReason, messageOf } from '@wrenn/kit/errors';
 import type { TestMesh } from '@wrenn/e2e/mesh';
 
 import { Calls } from './calls.ts';
-import type { Dice } from './dice.ts';
+import type { Dice } from '@wrenn/kit/testkit/dice';
 import { vmmsOf } from './faults.ts';
 import { type UsageByService, measure } from './growth.ts';
 import type { History } from './history.ts';
