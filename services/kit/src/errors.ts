@@ -48,7 +48,7 @@ export const codeOf = {
   VMM_DIED: Status.UNAVAILABLE, // The sandbox's virtual machine ended; the sandbox is in error. Do: create another one.
   SANDBOX_PAUSED: Status.UNAVAILABLE, // The sandbox was paused meanwhile. Do: resume it, then connect to the process again.
   AGENT_UNREACHABLE: Status.UNAVAILABLE, // The agent in the guest does not answer. Do: try again; the guest may be overloaded.
-  SERVICE_UNAVAILABLE: Status.UNAVAILABLE, // A service of the mesh is down or starting. Do: try again, with a request_id where it creates.
+  SERVICE_UNAVAILABLE: Status.UNAVAILABLE, // A service of the mesh is down, starting, or out of descriptors. Do: try again, with a request_id where it creates.
   DATABASE_UNAVAILABLE: Status.UNAVAILABLE, // The database is down, or answered nothing for a second. Do: try again; running sandboxes go on.
   DEADLINE_EXCEEDED: Status.DEADLINE_EXCEEDED, // The deadline of the call passed before it was done. Do: allow more time; what was begun is undone, unless it has a request_id.
   CANCELLED: Status.CANCELLED, // The caller left, or the connection broke. Do: nothing, or call again.

@@ -70,6 +70,7 @@ test.each([
     [new WrennError('SERVICE_UNAVAILABLE', 'a'), new AggregateError([new WrennError('DISK_FULL', 'b')])],
   ],
   ['INTERNAL', [new WrennError('SERVICE_UNAVAILABLE', 'a'), new Error('a mistake of ours')]],
+  ['SERVICE_UNAVAILABLE', [new Error('undone', { cause: Object.assign(new Error('no file'), { code: 'EMFILE' }) })]],
 ])('several failures at once are answered with %s, a reason that all of them allow', async (reason, failures) => {
   await using server = await serveForTest(LogService, {
     readConsole: async () => {

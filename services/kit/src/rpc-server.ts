@@ -138,7 +138,7 @@ function answering(log: Log): ServerMiddleware {
       if (error instanceof ServerError) throw new ServerError(error.code, sendable(error.details));
       const refusal = refusalIn(error);
       if (refusal) {
-        log.debug({ err: error, method: call.method.path }, 'call refused');
+        log[refusal === error ? 'debug' : 'warn']({ err: error, method: call.method.path }, 'call refused');
         throw toServerError(refusal, context.trailer);
       }
       if (isAbortError(error)) {
@@ -154,9 +154,19 @@ function answering(log: Log): ServerMiddleware {
 // Of several failures at once, all with reasons, the first; one without makes the whole a fault of ours.
 function refusalIn(error: unknown): WrennError | undefined {
   if (error instanceof WrennError) return error;
+  if (isForWantOfDescriptors(error)) {
+    return new WrennError('SERVICE_UNAVAILABLE', 'the service has no descriptor left for this', { cause: error });
+  }
   if (!(error instanceof AggregateError)) return undefined;
   const refusals = error.errors.map(refusalIn);
   return refusals.includes(undefined) ? undefined : refusals[0];
+}
+
+// No fault in what was done: as soon as others end, there are some again.
+function isForWantOfDescriptors(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'EMFILE' || code === 'ENFILE' || isForWantOfDescriptors(error.cause);
 }
 
 // Gives every handler a deadline, aborts its signal when that passes, and turns work that outlived it

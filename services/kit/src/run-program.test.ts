@@ -59,3 +59,17 @@ test('endless output is cut off by killing the program', async () => {
 test('a program killed from outside says so', async () => {
   await expect(runProgram('sh', ['-c', 'kill -TERM $$'])).rejects.toThrow('killed by SIGTERM');
 });
+
+test('a process without descriptors left is told so, and lives', async () => {
+  const script = `
+    import { openSync } from 'node:fs';
+    import { runProgram } from '@wrenn/kit/run-program';
+    await runProgram('true', []);
+    try { for (;;) openSync('/dev/null'); } catch {}
+    const why = await runProgram('true', []).catch((error) => error.message);
+    process.stdout.write(why);
+  `;
+  const node = [process.execPath, '--input-type=module', '-e', script];
+  const said = await runProgram('prlimit', ['--nofile=64', ...node], { env: { PATH: process.env['PATH'] } });
+  expect(said).toMatch(/^true failed .*EMFILE/);
+});

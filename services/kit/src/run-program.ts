@@ -43,7 +43,8 @@ export const runProgram: RunProgram = (program, args, options = {}) =>
       return;
     }
     // In a process group of its own: a child of it that holds the pipes open must not outlive the limit.
-    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'], detached: true, ...(env && { env }) });
+    // One that had no descriptors left for its pipes has none, and tells of it as an error later.
+    const child: ChildProcess = spawn(program, args, { stdio: 'pipe', detached: true, ...(env && { env }) });
     let stopped: string | undefined;
     const stop = (why: string) => {
       stopped ??= why;
@@ -58,11 +59,11 @@ export const runProgram: RunProgram = (program, args, options = {}) =>
     };
     let stdout = '';
     let stderr = '';
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       stdout += text;
       if (stdout.length > outputLimit) stop(`more than ${outputLimit} bytes of output`);
     });
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       if (stderr.length < 65_536) stderr += text;
     });
     child.on('error', (error) => {
@@ -76,8 +77,8 @@ export const runProgram: RunProgram = (program, args, options = {}) =>
       else reject(new ProgramError(command, code, stderr, stopped ?? (killedBy ? `killed by ${killedBy}` : undefined)));
     });
     // A program that ends without reading its input is judged by its exit code, not by EPIPE.
-    child.stdin.on('error', () => undefined);
-    child.stdin.end(input);
+    child.stdin?.on('error', () => undefined);
+    child.stdin?.end(input);
   });
 
 function killGroup(child: ChildProcess): void {
