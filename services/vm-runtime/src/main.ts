@@ -51,9 +51,11 @@ await runService(async () => {
   const bootDir = join(config.runDir, 'boot');
   const platform = findPlatform({ ...config, bootDir }, log);
   const vmsDir = join(config.runDir, 'vms');
-  await mkdir(config.ramDir, { recursive: true });
-  // VMMs, each as its own uid, pass through to what is theirs; the store may have made it for itself alone.
-  await chmod(config.ramDir, 0o711);
+  // VMMs, each as its own uid, pass through to what is theirs, and see nothing of what else is there.
+  for (const dir of [config.runDir, vmsDir, config.ramDir]) {
+    await mkdir(dir, { recursive: true });
+    await chmod(dir, 0o711);
+  }
 
   const bulkSettings = { listen: config.bulkListen, logLevel: config.logLevel, otlpEndpoint };
   const bulk = stop.own('bulk thread', new BulkThread(bulkSettings, log));
