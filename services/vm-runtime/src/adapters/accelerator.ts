@@ -13,7 +13,13 @@ import { runProgram } from '@wrenn/kit/run-program';
 import { type Accelerator, type GuestFiles, type QemuPlatform, probeArgs, qemuProgram } from './qemu-args.ts';
 import { unprivileged } from './unprivileged.ts';
 
-const probeLimitMs = 8000;
+// How the question is put; tests put it otherwise.
+export interface Probe {
+  readonly device: string;
+  readonly limitMs: number;
+}
+
+const kvmProbe: Probe = { device: '/dev/kvm', limitMs: 8000 };
 const nobody = 65_534;
 const probeAnswer = 'WRENN_PROBE_OK';
 
@@ -32,12 +38,13 @@ export async function chooseAccelerator(
   tscKhz: number,
   dataDir: string,
   log: Log,
+  probe = kvmProbe,
 ): Promise<Accelerator> {
   const file = join(dataDir, 'accelerator.json');
   const basis = await basisOf(files);
   const known = await readKnown(file, basis);
   if (known) return known;
-  const accelerator = (await bootsUnderKvm({ ...files, accelerator: 'kvm', tscKhz }, log)) ? 'kvm' : 'tcg';
+  const accelerator = (await bootsUnderKvm({ ...files, accelerator: 'kvm', tscKhz }, log, probe)) ? 'kvm' : 'tcg';
   await mkdir(dataDir, { recursive: true });
   await writeDurably(file, JSON.stringify({ basis, accelerator }));
   log.info({ accelerator }, 'accelerator probed');
@@ -63,9 +70,9 @@ async function readKnown(file: string, basis: string): Promise<Accelerator | und
   }
 }
 
-async function bootsUnderKvm(platform: QemuPlatform, log: Log): Promise<boolean> {
+async function bootsUnderKvm(platform: QemuPlatform, log: Log, { device, limitMs }: Probe): Promise<boolean> {
   try {
-    await access('/dev/kvm', constants.R_OK | constants.W_OK);
+    await access(device, constants.R_OK | constants.W_OK);
   } catch {
     return false;
   }
@@ -83,7 +90,7 @@ async function bootsUnderKvm(platform: QemuPlatform, log: Log): Promise<boolean>
     child.once('close', () => resolve(said.includes(probeAnswer)));
     child.once('error', () => resolve(false));
   });
-  const timer = setTimeout(() => child.kill('SIGKILL'), probeLimitMs);
+  const timer = setTimeout(() => child.kill('SIGKILL'), limitMs);
   const answer = await hasAnswered;
   clearTimeout(timer);
   child.kill('SIGKILL');
