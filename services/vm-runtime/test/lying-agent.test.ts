@@ -7,6 +7,7 @@ import { durationOfMs } from '@wrenn/kit/duration';
 import { statusDetails } from '@wrenn/kit/rpc-errors';
 import { type Reason, WrennError } from '@wrenn/kit/errors';
 import { newSandboxId } from '@wrenn/kit/ids';
+import { Dice } from '@wrenn/kit/testkit/dice';
 import { eventually } from '@wrenn/kit/testkit/eventually';
 import { serveForTest } from '@wrenn/kit/testkit/serve';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
@@ -258,6 +259,47 @@ describe('an agent that never answers', () => {
     await leavesNothing(served);
   }, 20_000);
 });
+
+test('an agent that tells what comes by chance is believed only where all of it is sound', async () => {
+  const dice = new Dice(23);
+  const served = await serve((stream) => {
+    beginAnswer(stream);
+    for (const piece of chanceEvents(dice).map(message)) stream.write(dice.chance(0.15) ? damaged(dice, piece) : piece);
+    if (dice.chance(0.1)) stream.close(2);
+    else stream.end();
+  });
+  const counts = { believed: 0, refused: 0 };
+  for (let turn = 0; turn < 250; turn++) {
+    const outcome = await served.started().catch((error: WrennError) => error.reason);
+    if (typeof outcome === 'string') {
+      expect(outcome).toBe('AGENT_MISBEHAVED');
+      counts.refused += 1;
+      continue;
+    }
+    const cases = outcome.map(({ event }) => event?.event.case);
+    expect([cases[0], cases.at(-1)]).toEqual(['started', 'exited']);
+    expect(cases.slice(1, -1).every((each) => each === 'stdout')).toBe(true);
+    counts.believed += 1;
+  }
+  expect(Math.min(counts.believed, counts.refused), JSON.stringify(counts)).toBeGreaterThan(20);
+  await leavesNothing(served);
+}, 60_000);
+
+// Mostly in order: an agent whose first word is wrong is asked no further.
+function chanceEvents(dice: Dice): Event[] {
+  const outputs = dice.below(4);
+  const events = [started(), ...Array.from({ length: outputs }, (_, i) => said(BigInt(i + 1)))];
+  if (dice.chance(0.8)) events.push(ended(BigInt(outputs + 1)));
+  if (dice.chance(0.3))
+    events.splice(dice.below(events.length + 1), 0, dice.pick([started(), said(1n), ended(1n), {}]));
+  return events;
+}
+
+function damaged(dice: Dice, piece: Buffer): Buffer {
+  const bytes = Buffer.from(piece);
+  bytes[dice.below(bytes.length)] = dice.below(256);
+  return dice.chance(0.3) ? bytes.subarray(0, dice.below(bytes.length)) : bytes;
+}
 
 test('a stream that does not end behind the exit is left with its result', async () => {
   const served = await serve((stream) => {
