@@ -62,6 +62,15 @@ export function absolutePath() {
   return z.string().startsWith('/', 'must be an absolute path');
 }
 
+// Where browsers and other plain HTTP clients reach a service.
+export function httpOrigin() {
+  return z.string().regex(/^https?:\/\/[^/?#\s]+$/, 'must be http://host:port or https://host');
+}
+
+export function domainName() {
+  return z.string().regex(/^[a-z0-9-]+(\.[a-z0-9-]+)*$/, 'must be a domain name in lower case');
+}
+
 // Where a service listens or a peer serves: `host:port` or `unix:/path`.
 export function rpcAddress() {
   return z.string().regex(/^(unix:\/.+|[^/\s]+:\d{1,5})$/, 'must be host:port or unix:/path');

@@ -32,7 +32,8 @@ export function newErrorId(): string {
   return randomBytes(6).toString('hex');
 }
 
-function base36(random: RandomBytes): string {
+// 25 characters 0-9a-z.
+export function base36(random: RandomBytes): string {
   const value = BigInt(`0x${Buffer.from(random(16)).toString('hex')}`);
   return value.toString(36).padStart(25, '0');
 }

@@ -3,6 +3,7 @@ import { durationOfMs, timestampOf } from '@wrenn/kit/duration';
 import { invalidField } from '@wrenn/kit/errors';
 import { SandboxState as StateMessage, TimeoutAction as TimeoutMessage } from '@wrenn/proto/wrenn/v1/sandbox';
 
+import type { Access } from './domain/access.ts';
 import { type HostLoad, isAlive } from './domain/host.ts';
 import type { StageTiming } from './domain/ports.ts';
 import type { SandboxState } from './domain/sandbox-state.ts';
@@ -54,6 +55,23 @@ export function sandboxMessage(sandbox: Sandbox) {
     autoResume: sandbox.autoResume,
     snapshotId: sandbox.snapshotId ?? '',
     isDurable: sandbox.state === 'paused' && sandbox.isDurable,
+    secure: sandbox.access.isSecure,
+    publicPorts: [...sandbox.access.publicPorts],
+  };
+}
+
+// Holds secrets.
+export function accessMessage({ isSecure, publicPorts, trafficToken, accessToken }: Access) {
+  return { secure: isSecure, publicPorts: [...publicPorts], trafficToken, accessToken };
+}
+
+// For edges. Holds secrets.
+export function foundMessage({ state, guestAddress, autoResume, access }: Sandbox) {
+  return {
+    state: messageOfState[state],
+    guestAddress: state === 'running' ? guestAddress : '',
+    autoResume,
+    access: accessMessage(access),
   };
 }
 

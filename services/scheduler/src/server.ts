@@ -9,6 +9,7 @@ import { type SandboxServiceCreateRequest, SandboxService } from '@wrenn/proto/w
 import { SnapshotService } from '@wrenn/proto/wrenn/v1/snapshot';
 import { timestampOf } from '@wrenn/kit/duration';
 
+import { requirePortAccess } from './domain/access.ts';
 import { createKeyOf } from './domain/create-key.ts';
 import { createSpecOf } from './domain/create-origin.ts';
 import type { CreateQueue } from './domain/create-queue.ts';
@@ -19,7 +20,7 @@ import type { EventFeed } from './domain/event-feed.ts';
 import { requireHostReport } from './domain/host-report.ts';
 import { keepAlive } from './domain/keep-alive.ts';
 import { listPage } from './domain/list-page.ts';
-import { requireFound } from './domain/lookup.ts';
+import { requireFound, requireLive } from './domain/lookup.ts';
 import { nameLimitMs } from './domain/name-snapshot.ts';
 import { pauseLimitMs } from './domain/pause-sandbox.ts';
 import type { HostStore, QuotaStore, SandboxStore, TemplateStore } from './domain/ports.ts';
@@ -28,7 +29,9 @@ import { resumeLimitMs } from './domain/resume-sandbox.ts';
 import { requireTemplate } from './domain/template-request.ts';
 import type { WakeSandbox } from './domain/wake-sandbox.ts';
 import {
+  accessMessage,
   eventMessage,
+  foundMessage,
   hostMessage,
   requireStates,
   sandboxMessage,
@@ -108,6 +111,14 @@ function sandboxHandlers(parts: ServerParts): RpcHandlers<typeof SandboxService.
       const kept = await keepAlive(sandboxes, requireSandboxId(request.sandboxId));
       return { expiresAt: timestampOf(kept.expiresAt) };
     },
+    async getAccess(request) {
+      const id = requireSandboxId(request.sandboxId);
+      return { access: accessMessage(requireLive(await sandboxes.find(id), id).access) };
+    },
+    async setAccess(request) {
+      const id = requireSandboxId(request.sandboxId);
+      return { sandbox: sandboxMessage(requireLive(await sandboxes.setAccess(id, requirePortAccess(request)), id)) };
+    },
     async *watchEvents({ sandboxId, afterSequence, liveOnly }, call) {
       if (liveOnly && afterSequence !== 0n) throw invalidField('after_sequence', 'must be 0 with live_only');
       const watched = events.watch({
@@ -161,6 +172,10 @@ function schedulerHandlers(parts: ServerParts): RpcHandlers<typeof SchedulerServ
         guestAddress,
         hostBulkAddress: host?.bulkAddress ?? '',
       };
+    },
+    async findSandbox(request) {
+      const id = requireSandboxId(request.sandboxId);
+      return foundMessage(requireLive(await sandboxes.find(id), id));
     },
     async reportActivity({ sandboxIds }) {
       if (sandboxIds.length > maxReported) throw invalidField('sandbox_ids', `must be at most ${maxReported}`);

@@ -68,6 +68,7 @@ describe.each(ownDatabaseServers)('on $name', ({ startServer }) => {
       'a running sandbox without an address': `set guest_address = ''`,
       'a host that never reported': `set host_id = 'nobody'`,
       'a version before the first': 'set version = 0',
+      'a live sandbox without a token': `set traffic_token = ''`,
       'memory that is no multiple of 2 MiB': 'set memory_bytes = memory_bytes + 1',
     };
     for (const [what, change] of Object.entries(changes)) {

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-import { absolutePath, commonShape, readConfig, rpcAddress } from '@wrenn/kit/config';
+import { absolutePath, commonShape, httpOrigin, readConfig, rpcAddress } from '@wrenn/kit/config';
 import { failpointShape } from '@wrenn/kit/failpoint';
 
 const shape = {
@@ -10,10 +10,7 @@ const shape = {
   advertise: rpcAddress().default('127.0.0.1:9472'), // Where scheduler and gateway reach this host.
   bulkListen: rpcAddress().default('127.0.0.1:9473'), // Read and Write of files, in a thread of their own.
   bulkAdvertise: rpcAddress().default('127.0.0.1:9473'),
-  edgeUrl: z
-    .string()
-    .regex(/^https?:\/\/[^/?#\s]+$/, 'must be http://host:port or https://host')
-    .default('http://127.0.0.1:9480'), // Where signed URLs of files lead.
+  edgeUrl: httpOrigin().default('http://127.0.0.1:9480'), // Where signed URLs of files lead.
   hostId: z.string().regex(/^[a-z][a-z0-9-]{0,62}$/, 'must be 1 to 63 characters a-z, 0-9, -'),
   scheduler: rpcAddress().default('127.0.0.1:9471'),
   network: rpcAddress().default('unix:/run/wrenn/network.sock'),

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { chmod, mkdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 
@@ -11,6 +10,7 @@ import { processMetrics } from '@wrenn/kit/metrics/process-metrics';
 import { RpcServer } from '@wrenn/kit/rpc-server';
 import { Shutdown, runService } from '@wrenn/kit/shutdown';
 import { startTelemetry } from '@wrenn/kit/telemetry/start';
+import { newAccessToken } from '@wrenn/kit/tokens';
 import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
 import { LogService } from '@wrenn/proto/wrenn/v1/log';
 import { PortService } from '@wrenn/proto/wrenn/v1/port';
@@ -80,7 +80,7 @@ await runService(async () => {
       log,
       clock: systemClock,
       bulk,
-      newAccessToken: () => randomBytes(32).toString('hex'),
+      newAccessToken,
     }),
   );
   await Promise.all([vms.adopt(), bulk.start()]);

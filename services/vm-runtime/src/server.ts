@@ -3,6 +3,7 @@ import { invalidField } from '@wrenn/kit/errors';
 import type { SandboxId } from '@wrenn/kit/ids';
 import { durationOfMs, timestampOf } from '@wrenn/kit/duration';
 import type { RpcHandlers } from '@wrenn/kit/rpc-server';
+import { isAccessToken } from '@wrenn/kit/tokens';
 import {
   requireBytesWithin,
   requireEnv,
@@ -76,7 +77,13 @@ function specOf(request: CreateVmRequest): VmSpec {
   const sandboxId: SandboxId = requireSandboxId(request.sandboxId);
   requireEnv(request.env, 'env');
   const template = requireName(request.template, 'template');
-  const guest = { sandboxId, template, env: request.env, defaultUser: request.defaultUser };
+  const guest = {
+    sandboxId,
+    template,
+    env: request.env,
+    defaultUser: request.defaultUser,
+    ...(request.accessToken !== '' && { accessToken: requireAccessToken(request.accessToken) }),
+  };
   if (request.snapshotId !== '') return { ...guest, ...restoreOf(request) };
   return {
     ...guest,
@@ -86,6 +93,11 @@ function specOf(request: CreateVmRequest): VmSpec {
     memoryBytes: requireBytesWithin(request.memoryBytes, 'memory_bytes', 96 * MiB, 64 * GiB, 2 * MiB),
     diskBytes: requireBytesWithin(request.diskBytes, 'disk_bytes', MiB, 1024 * GiB, MiB),
   };
+}
+
+function requireAccessToken(token: string): string {
+  if (!isAccessToken(token)) throw invalidField('access_token', 'must be 32 to 128 printable ASCII characters');
+  return token;
 }
 
 function restoreOf(request: CreateVmRequest) {

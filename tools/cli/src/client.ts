@@ -74,9 +74,9 @@ export class MeshClient implements Disposable {
   }
 }
 
-// Where the gateway's second process listens, unless something else is said.
-function besideOf(gateway: string): string {
-  return gateway.replace(/:(\d+)$/, (_all, port: string) => `:${Number(port) + gatewayBulkOffset}`);
+// Where another part of the mesh listens, unless something else is said.
+export function besideOf(gateway: string, offset = gatewayBulkOffset): string {
+  return gateway.replace(/:(\d+)$/, (_all, port: string) => `:${Number(port) + offset}`);
 }
 
 export const everyState: SandboxState[] = Object.values(SandboxState).filter((state) => state !== 0);

@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 
 import { ConfigError } from '@wrenn/kit/config';
 
+import { accessCommand } from './commands/access.ts';
 import type { CommandContext } from './commands/context.ts';
 import { cpCommand } from './commands/cp.ts';
 import { createCommand } from './commands/create.ts';
@@ -31,7 +32,7 @@ const commands = [
   ...[upCommand, downCommand, doctorCommand, demoCommand],
   ...[createCommand, runCommand, lsCommand, inspectCommand, execCommand, rmCommand, logsCommand, quotaCommand],
   ...[pauseCommand, resumeCommand, forkCommand, snapshotCommand],
-  ...[cpCommand, filesCommand, urlCommand, portsCommand],
+  ...[cpCommand, filesCommand, urlCommand, portsCommand, accessCommand],
 ];
 
 process.exit(await runCli(process.argv, process.env));

@@ -38,7 +38,10 @@ export class HostLanes implements HostVms {
         };
     const { name: template, defaultUser } = vm.template;
     const answer = await this.client(address)
-      .createVm({ sandboxId: vm.id, template, env: vm.env, defaultUser, ...origin }, acrossRestart(call))
+      .createVm(
+        { sandboxId: vm.id, template, env: vm.env, defaultUser, accessToken: vm.access.accessToken, ...origin },
+        acrossRestart(call),
+      )
       .catch((error: unknown) => {
         throw asRestoreError(error, vm);
       });

@@ -8,6 +8,7 @@ import * as sandboxes from './migrations/0002-sandboxes.ts';
 import * as sandboxEvents from './migrations/0003-sandbox-events.ts';
 import * as admission from './migrations/0004-admission.ts';
 import * as snapshots from './migrations/0005-snapshots.ts';
+import * as access from './migrations/0006-access.ts';
 import { openKnex, toWrennError } from './postgres.ts';
 
 interface Migration extends Knex.Migration {
@@ -20,6 +21,7 @@ export const migrations: readonly Migration[] = [
   { name: '0003-sandbox-events', ...sandboxEvents },
   { name: '0004-admission', ...admission },
   { name: '0005-snapshots', ...snapshots },
+  { name: '0006-access', ...access },
 ];
 
 const table = 'schema_migrations';

@@ -4,13 +4,15 @@ import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 import type { Knex } from 'knex';
 
+import type { PortAccess } from '../domain/access.ts';
 import type { CreateKey } from '../domain/create-key.ts';
 import type { CreateSpec } from '../domain/create-request.ts';
 import type { Placement } from '../domain/placement.ts';
 import type { ListQuery, Move, Placed, SandboxStore } from '../domain/ports.ts';
-import { type SandboxState, endedStates } from '../domain/sandbox-state.ts';
+import { type SandboxState, endedStates, liveStates } from '../domain/sandbox-state.ts';
 import type { Sandbox } from '../domain/sandbox.ts';
 import { claimKey, findByKey, forgetKeys, recordKey } from './create-requests.ts';
+import { appendEvents } from './postgres-events.ts';
 import type { PostgresHosts } from './postgres-hosts.ts';
 import type { PostgresQuotas } from './postgres-quotas.ts';
 import type { Database } from './postgres.ts';
@@ -127,6 +129,30 @@ export class PostgresSandboxes implements SandboxStore {
         );
     });
     return row && sandboxOf(row as SandboxRow);
+  }
+
+  async setAccess(id: SandboxId, { isSecure, publicPorts }: PortAccess): Promise<Sandbox | undefined> {
+    const { database, clock, log } = this.#parts;
+    const set = await database.inTransaction(async (tx) => {
+      const [row] = (await tx<SandboxRow>('sandboxes')
+        .where({ id })
+        .whereIn('state', liveStates)
+        .update(
+          {
+            secure: isSecure,
+            public_ports: publicPorts,
+            // Where an operation may hold the version it stays.
+            version: tx.raw(`case when state in ('running', 'paused') then version + 1 else version end`),
+          } as never,
+          '*',
+        )) as SandboxRow[];
+      if (!row) return undefined;
+      const { state } = row;
+      await appendEvents(tx, [{ sandboxId: id, from: state, to: state, reason: 'ACCESS_SET', at: clock.now() }]);
+      return sandboxOf(row);
+    });
+    if (set) log.info({ sandbox: id, isSecure, publicPorts }, 'access set');
+    return set;
   }
 
   // Goes a little further than it must, so that a busy sandbox is not written again by every report; the

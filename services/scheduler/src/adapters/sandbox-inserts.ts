@@ -2,6 +2,7 @@
 import type { SandboxId, SnapshotId } from '@wrenn/kit/ids';
 import type { Knex } from 'knex';
 
+import { type PortAccess, newAccess } from '../domain/access.ts';
 import type { TimeoutAction, Sandbox } from '../domain/sandbox.ts';
 import type { Settings } from '../domain/snapshot.ts';
 import { appendEvents } from './postgres-events.ts';
@@ -19,6 +20,7 @@ export interface NewSandbox {
   readonly metadata: Readonly<Record<string, string>>;
   readonly onTimeout: TimeoutAction;
   readonly autoResume: boolean;
+  readonly access: PortAccess;
   readonly settings: Settings;
   readonly snapshot: { readonly id: SnapshotId; readonly isDurable: boolean } | undefined;
   readonly fork?: { readonly id: SandboxId; readonly index: number };
@@ -55,6 +57,7 @@ export async function appendPlaced(tx: Knex.Transaction, ids: readonly SandboxId
 }
 
 function rowOf(sandbox: NewSandbox, now: Date) {
+  const access = newAccess(sandbox.access);
   return {
     id: sandbox.id,
     project: sandbox.project,
@@ -68,6 +71,10 @@ function rowOf(sandbox: NewSandbox, now: Date) {
     metadata: JSON.stringify(sandbox.metadata),
     on_timeout: sandbox.onTimeout,
     auto_resume: sandbox.autoResume,
+    secure: access.isSecure,
+    public_ports: access.publicPorts,
+    traffic_token: access.trafficToken,
+    access_token: access.accessToken,
     snapshot_id: sandbox.snapshot?.id ?? null,
     is_durable: sandbox.snapshot?.isDurable ?? false,
     fork_id: sandbox.fork?.id ?? null,

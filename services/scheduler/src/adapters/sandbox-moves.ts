@@ -55,6 +55,7 @@ async function changeState(tx: Knex.Transaction, seen: Sandbox, move: Move, at: 
         ...(move.expiresAt && { expires_at: move.expiresAt }),
         ...(move.ttlMs !== undefined && { ttl_ms: move.ttlMs }),
         ...standOf(move),
+        ...(!isLive(move.to) && { traffic_token: '', access_token: '' }),
       } as never,
       '*',
     );

@@ -20,6 +20,10 @@ export interface SandboxRow {
   readonly metadata: Record<string, string>;
   readonly on_timeout: TimeoutAction;
   readonly auto_resume: boolean;
+  readonly secure: boolean;
+  readonly public_ports: number[];
+  readonly traffic_token: string;
+  readonly access_token: string;
   readonly snapshot_id: string | null;
   readonly is_durable: boolean;
   readonly previous_snapshot_id: string | null;
@@ -47,6 +51,12 @@ export function sandboxOf(row: SandboxRow): Sandbox {
     metadata: row.metadata,
     onTimeout: row.on_timeout,
     autoResume: row.auto_resume,
+    access: {
+      isSecure: row.secure,
+      publicPorts: row.public_ports,
+      trafficToken: row.traffic_token,
+      accessToken: row.access_token,
+    },
     snapshotId: snapshotIdOf(row.snapshot_id),
     isDurable: row.is_durable,
     previousSnapshotId: snapshotIdOf(row.previous_snapshot_id),

@@ -16,6 +16,7 @@ const request: CreateRequest = {
   metadata: {},
   onTimeout: 'destroy',
   autoResume: false,
+  access: { isSecure: false, publicPorts: [] },
 };
 const digest = (changes: Partial<CreateRequest>) => createKeyOf({ ...request, ...changes })?.digest;
 

@@ -18,10 +18,11 @@ export const keyKeptMs = 86_400_000;
 export function createKeyOf(request: CreateRequest): CreateKey | undefined {
   const { project, requestId, template, vcpuCount, memoryBytes, diskBytes, ttlMs, env, metadata } = request;
   if (requestId === undefined) return undefined;
-  const { onTimeout, autoResume } = request;
+  const { onTimeout, autoResume, access } = request;
   const parts: unknown[] = [template, vcpuCount, memoryBytes, diskBytes, ttlMs, sorted(env), sorted(metadata)];
   // Only where they say something: a request without them stays the same request across versions.
   if (onTimeout !== 'destroy' || autoResume) parts.push(onTimeout, autoResume);
+  if (access.isSecure) parts.push('secure', access.publicPorts);
   const canonical = JSON.stringify(parts.map((part) => part ?? null));
   return { project, requestId, digest: createHash('sha256').update(canonical).digest('hex') };
 }

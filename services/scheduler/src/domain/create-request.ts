@@ -5,6 +5,7 @@ import { requireDurationWithin, requireEnv, requireName } from '@wrenn/kit/valid
 import { type SandboxServiceCreateRequest, TimeoutAction as TimeoutMessage } from '@wrenn/proto/wrenn/v1/sandbox';
 import type { Duration } from '@bufbuild/protobuf/wkt';
 
+import { type PortAccess, requirePortAccess } from './access.ts';
 import type { Template, TimeoutAction } from './sandbox.ts';
 import { requireDiskBytes, requireMemoryBytes, requireVcpuCount } from './vm-size.ts';
 
@@ -22,6 +23,7 @@ export interface CreateRequest {
   readonly metadata: Readonly<Record<string, string>>;
   readonly onTimeout: TimeoutAction;
   readonly autoResume: boolean;
+  readonly access: PortAccess;
 }
 
 // What a sandbox goes on from instead of booting.
@@ -45,6 +47,7 @@ export interface CreateSpec {
   readonly metadata: Readonly<Record<string, string>>;
   readonly onTimeout: TimeoutAction;
   readonly autoResume: boolean;
+  readonly access: PortAccess;
   readonly snapshot?: SnapshotOrigin;
 }
 
@@ -72,6 +75,7 @@ export function requireCreateRequest(request: SandboxServiceCreateRequest): Crea
     metadata: request.metadata,
     onTimeout: requireTimeoutAction(request.onTimeout),
     autoResume: request.autoResume,
+    access: requirePortAccess(request),
   };
 }
 
@@ -91,6 +95,7 @@ export function specOf(request: CreateRequest, template: Template): CreateSpec {
     metadata: request.metadata,
     onTimeout: request.onTimeout,
     autoResume: request.autoResume,
+    access: request.access,
   };
 }
 

@@ -117,7 +117,7 @@ export class CreateSandbox {
     const signal = AbortSignal.any([caller.signal, interrupted]);
     try {
       const call = within({ signal, deadlineAtMs: caller.deadlineAtMs }, createLimitMs);
-      const vm = await vms.create(host.address, { ...spec, id: sandbox.id }, call);
+      const vm = await vms.create(host.address, { ...spec, id: sandbox.id, access: sandbox.access }, call);
       signal.throwIfAborted();
       await failpoint('scheduler.create.made');
       const running = await sandboxes.move(sandbox, {

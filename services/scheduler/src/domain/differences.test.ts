@@ -25,6 +25,7 @@ function sandbox(id: string, state: SandboxState): Sandbox {
     metadata: {},
     onTimeout: 'destroy',
     autoResume: false,
+    access: { isSecure: false, publicPorts: [], trafficToken: '', accessToken: '' },
     snapshotId: undefined,
     isDurable: false,
     previousSnapshotId: undefined,

@@ -27,6 +27,7 @@ function storeOf(count: number, metadata: Record<string, string> = {}) {
       metadata,
       onTimeout: 'destroy',
       autoResume: false,
+      access: { isSecure: false, publicPorts: [], trafficToken: '', accessToken: '' },
       snapshotId: undefined,
       isDurable: false,
       previousSnapshotId: undefined,

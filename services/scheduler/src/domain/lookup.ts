@@ -1,6 +1,7 @@
 // What a caller is told when a sandbox is not there, or not running.
 import { WrennError } from '@wrenn/kit/errors';
 
+import { isLive } from './sandbox-state.ts';
 import type { Sandbox } from './sandbox.ts';
 
 export function sandboxNotFound(id: string): WrennError {
@@ -13,6 +14,12 @@ export function snapshotNotFound(name: string): WrennError {
 
 export function requireFound(sandbox: Sandbox | undefined, id: string): Sandbox {
   if (!sandbox) throw sandboxNotFound(id);
+  return sandbox;
+}
+
+// One that is over, or about to be, is gone for who asks how to reach it.
+export function requireLive(sandbox: Sandbox | undefined, id: string): Sandbox {
+  if (!sandbox || !isLive(sandbox.state) || sandbox.state === 'destroying') throw sandboxNotFound(id);
   return sandbox;
 }
 

@@ -2,6 +2,7 @@
 import type { OutboundCall } from '@wrenn/kit/deadlines';
 import type { SandboxId, SnapshotId } from '@wrenn/kit/ids';
 
+import type { Access, PortAccess } from './access.ts';
 import type { CreateKey } from './create-key.ts';
 import type { CreateSpec } from './create-request.ts';
 import type { Host, HostLoad, HostReport } from './host.ts';
@@ -66,6 +67,8 @@ export interface SandboxStore {
   extend(id: SandboxId, ttlMs: number | undefined): Promise<Sandbox | undefined>;
   // They were used just now: each that runs lives at least its own ttl from now.
   keepUsed(ids: readonly SandboxId[]): Promise<void>;
+  // Undefined when there is none, or it is over.
+  setAccess(id: SandboxId, access: PortAccess): Promise<Sandbox | undefined>;
   // Undefined when the sandbox is not as it was seen any more: nothing changed then.
   move(seen: Sandbox, move: Move): Promise<Sandbox | undefined>;
 }
@@ -110,6 +113,7 @@ export interface NewVm {
   readonly memoryBytes: number;
   readonly diskBytes: number;
   readonly env: Readonly<Record<string, string>>;
+  readonly access: Pick<Access, 'accessToken'>;
   // Restored instead of booted: then the sizes are the snapshot's.
   readonly snapshot?: { readonly id: SnapshotId };
 }

@@ -1,5 +1,6 @@
 import type { SandboxId, SnapshotId } from '@wrenn/kit/ids';
 
+import type { Access } from './access.ts';
 import type { SandboxState } from './sandbox-state.ts';
 
 export type TimeoutAction = 'destroy' | 'pause';
@@ -20,6 +21,7 @@ export interface Sandbox {
   readonly metadata: Readonly<Record<string, string>>;
   readonly onTimeout: TimeoutAction;
   readonly autoResume: boolean;
+  readonly access: Access;
   // What it was last paused to, or goes on from.
   readonly snapshotId: SnapshotId | undefined;
   // A power cut cannot lose `snapshotId` any more.

@@ -138,7 +138,7 @@ async function startGuest(
   undo: UndoStack,
 ): Promise<{ machine: Machine; agent: GuestAgent; accessToken: string }> {
   const { sandboxId } = spec;
-  const accessToken = parts.newAccessToken();
+  const accessToken = spec.accessToken ?? parts.newAccessToken();
   const agent = parts.agents.dial(slot.guestAddress, accessToken);
   undo.push(() => agent.close('VMM_DIED'));
   undo.push(() => parts.vmm.release(sandboxId));

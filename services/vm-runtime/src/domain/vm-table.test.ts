@@ -403,6 +403,19 @@ test('a VM whose host dies while it goes on from its snapshot goes on from it in
   expect(held()).toEqual([1, 1, 1, 1]);
 });
 
+test.each([
+  ['it was given', 'b'.repeat(64)],
+  ['its host made', undefined],
+])('a VM has the secret that %s, and keeps it where it goes on from a snapshot', async (_what, accessToken) => {
+  const vms = table();
+  const wanted = { ...spec(), ...(accessToken && { accessToken }) };
+  await vms.create(wanted, caller);
+  const of = () => vms.running(wanted.sandboxId).facts.accessToken;
+  expect(of()).toBe(accessToken ?? token);
+  await takeSnapshot(vms, snapshots, wanted.sandboxId, orderOf(true), caller);
+  expect(of()).toBe(accessToken ?? token);
+});
+
 test('a live snapshot asked for again is no success when the VM did not go on from it', async () => {
   const vms = table();
   const wanted = spec();

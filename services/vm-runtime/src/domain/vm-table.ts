@@ -223,7 +223,8 @@ export class VmTable {
       return;
     }
     vm.state = { name: 'starting' };
-    const spec = { ...facts.guest, kind: 'restore' as const, snapshotId: order.snapshotId };
+    const { guest, accessToken } = facts;
+    const spec = { ...guest, accessToken, kind: 'restore' as const, snapshotId: order.snapshotId };
     // A death from here on must not cost it either: the next life makes it go on from the same snapshot.
     await this.#boot(vm, spec, { signal, deadlineAtMs: Date.now() + goOnLimitMs }, timer, frozen);
   }

@@ -30,7 +30,8 @@ export interface RestoreSpec extends GuestSpec {
   readonly memorySource?: MemorySource; // Whichever costs less where it is not given.
 }
 
-export type VmSpec = BootSpec | RestoreSpec;
+// Without a secret of its own it is given one.
+export type VmSpec = (BootSpec | RestoreSpec) & { readonly accessToken?: string };
 
 export interface Slot {
   readonly namespace: string;

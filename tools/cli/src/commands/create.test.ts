@@ -38,6 +38,17 @@ test('passes on what happens when its time is up, and whether a call resumes it'
   expect(requestOf('debian', { onTimeout: 'destroy' })).toMatchObject({ onTimeout: TimeoutAction.DESTROY });
 });
 
+test('passes on who reaches its ports', () => {
+  expect(requestOf('debian', { secure: true, publicPort: ['8000', '80'] })).toMatchObject({
+    secure: true,
+    publicPorts: [8000, 80],
+  });
+  expect(() => requestOf('debian', { publicPort: ['80'] })).toThrow(UsageError);
+  for (const port of ['0', '65536', 'http']) {
+    expect(() => requestOf('debian', { secure: true, publicPort: [port] })).toThrow(UsageError);
+  }
+});
+
 test('says that waiting is possible where there is no room', () => {
   const full = describeCreateProblem(new WrennError('NO_HOST_LEFT', 'h1 has all of its 3 slots in use'), {});
   expect(String(full)).toMatch(/h1 has all of its 3 slots in use; wait for room with --queue 2m/);

@@ -13,6 +13,7 @@ import {
 } from '@wrenn/proto/wrenn/v1/sandbox';
 
 import type { MeshClient } from '../client.ts';
+import { UsageError } from '../exit-codes.ts';
 import { printable } from '../output/printable.ts';
 import { formatMs, parseBytes, parseCount, parseMs, parsePairs } from '../output/units.ts';
 import {
@@ -24,7 +25,7 @@ import {
   withExamples,
 } from './context.ts';
 
-export interface SizeFlags {
+export interface SizeFlags extends PortAccessFlags {
   readonly cpu?: string;
   readonly memory?: string;
   readonly disk?: string;
@@ -66,6 +67,8 @@ export function createCommand(context: CommandContext): Command {
     .argument('[template]', 'what to make it from: a template, or a snapshot to go on from', defaultTemplate)
     .addOption(new Option('--on-timeout <action>', 'what happens when its time is up').choices(['destroy', 'pause']))
     .option('--auto-resume', 'resume it, when it is paused, for the next call that needs it')
+    .option('--secure', 'serve its ports to who shows its token only; see `wrenn access`')
+    .option('--public-port <n>', 'with --secure: a port for everybody all the same; may be repeated', collect)
     .addOption(gatewayOption())
     .option('--json', 'print the sandbox and its timings as JSON')
     .action(async (template: string, flags: CreateFlags) => {
@@ -86,6 +89,7 @@ export function createCommand(context: CommandContext): Command {
     'wrenn create minimal --ttl 10m --meta owner=ada',
     'id=$(wrenn create debian --cpu 2 --memory 1G 2>/dev/null)',
     'wrenn create --ttl 15m --on-timeout pause --auto-resume',
+    'wrenn create --secure --public-port 8000',
     'wrenn create --request-id nightly-42 --queue 5m --project team-a',
   );
 }
@@ -115,9 +119,24 @@ export function requestOf(template: string, flags: SizeFlags) {
     project: flags.project ?? '',
     ...(flags.onTimeout !== undefined && { onTimeout: timeoutActions[flags.onTimeout] ?? TimeoutAction.UNSPECIFIED }),
     ...(flags.autoResume && { autoResume: true }),
+    ...portAccessOf(flags),
     ...(flags.ttl !== undefined && { ttl: durationOfMs(parseMs(flags.ttl)) }),
     ...(flags.queue !== undefined && { queueTimeout: durationOfMs(parseMs(flags.queue)) }),
   };
+}
+
+export interface PortAccessFlags {
+  readonly secure?: true;
+  readonly publicPort?: string[];
+}
+
+export function portAccessOf({ secure, publicPort }: PortAccessFlags) {
+  if (!secure && publicPort) throw new UsageError('--public-port goes with --secure: without it every port is public');
+  return secure ? { secure, publicPorts: (publicPort ?? []).map(parsePort) } : {};
+}
+
+export function parsePort(text: string): number {
+  return parseCount(text, 'a port', 1, 65_535);
 }
 
 // Where waiting would help and was not asked for, the way to ask for it.

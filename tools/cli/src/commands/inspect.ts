@@ -42,6 +42,7 @@ function describe(sandbox: Sandbox): string {
     ['ttl', sandbox.ttl ? formatAge(msOfDuration(sandbox.ttl)) : ''],
     ['then', sandbox.onTimeout === TimeoutAction.PAUSE ? 'it is paused' : 'it is destroyed'],
     ['resumed', sandbox.autoResume ? 'by the next call that needs it' : ''],
+    ['ports', portAccess(sandbox)],
     ['snapshot', sandbox.snapshotId],
     ['durable', durabilityOf(sandbox)],
     ['metadata', labelsOf(sandbox.metadata)],
@@ -51,6 +52,12 @@ function describe(sandbox: Sandbox): string {
     .filter(([, value]) => value !== '')
     .map(([name, value]) => `${name.padEnd(10)}${value}`)
     .join('\n');
+}
+
+function portAccess({ secure, publicPorts }: Sandbox): string {
+  if (!secure) return 'open to everybody';
+  const but = publicPorts.length === 0 ? '' : `; ${publicPorts.join(', ')} open to everybody`;
+  return `for who shows its token${but}`;
 }
 
 function durabilityOf({ state, isDurable }: Sandbox): string {

@@ -12,7 +12,7 @@ test('without flags the mesh lives where the environment says', () => {
     { config: readCliConfig({ WRENN_RUN_DIR: '/run/a', DATABASE_URL: 'postgres://x' }) },
   );
   expect(options).toMatchObject({ runDir: '/run/a', dataDir: '/var/lib/wrenn', databaseUrl: 'postgres://x' });
-  expect(options.ports).toEqual({
+  expect(options.ports).toMatchObject({
     gateway: 9470,
     scheduler: 9471,
     vmRuntime: 9472,

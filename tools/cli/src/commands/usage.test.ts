@@ -3,6 +3,7 @@ import { type Command, CommanderError } from 'commander';
 import { expect, test } from 'vitest';
 
 import { UsageError } from '../exit-codes.ts';
+import { accessCommand } from './access.ts';
 import type { CommandContext } from './context.ts';
 import { cpCommand } from './cp.ts';
 import { filesCommand } from './files.ts';
@@ -10,12 +11,18 @@ import { portsCommand } from './ports.ts';
 import { urlCommand } from './url.ts';
 
 const context: CommandContext = {
-  config: { gateway: '127.0.0.1:1', runDir: '/run/wrenn', dataDir: '/var/lib/wrenn', databaseUrl: undefined },
+  config: {
+    gateway: '127.0.0.1:1',
+    domain: 'localhost',
+    runDir: '/run/wrenn',
+    dataDir: '/var/lib/wrenn',
+    databaseUrl: undefined,
+  },
   env: {},
   print: () => undefined,
   tell: () => undefined,
 };
-const commands = { cp: cpCommand, files: filesCommand, url: urlCommand, ports: portsCommand };
+const commands = { cp: cpCommand, files: filesCommand, url: urlCommand, ports: portsCommand, access: accessCommand };
 const id = `cl-${'0'.repeat(25)}`;
 
 function quiet(command: Command): Command {
@@ -38,6 +45,11 @@ test.each([
   ['files', ['mv', `${id}:/a`, 'cl-other:/b'], /both paths must be in one sandbox/],
   ['url', [`${id}:/a`, '--ttl', 'soon'], /"soon" is no time/],
   ['url', ['/a'], /is no path in a sandbox/],
+  ['url', [`${id}:/a`, '--port', '80'], /--port goes with the id of a sandbox alone/],
+  ['url', [id, '--port', '80', '--ttl', '1m'], /--port goes with the id of a sandbox alone/],
+  ['url', [id, '--port', '0'], /a port must be 1 to 65535/],
+  ['access', [id, '--open', '--secure'], /--open does not go with --secure/],
+  ['access', [id, '--open', '--public-port', '80'], /--public-port goes with --secure/],
 ] as const)('%s %j is wrong usage', async (name, args, message) => {
   const error: unknown = await quiet(commands[name](context))
     .parseAsync([...args], { from: 'user' })
@@ -56,6 +68,7 @@ test.each([
   ['files', ['ls']],
   ['url', []],
   ['ports', []],
+  ['access', []],
 ] as const)('%s %j is refused by what reads the command line', async (name, args) => {
   const parsed = quiet(commands[name](context)).parseAsync([...args], { from: 'user' });
   await expect(parsed).rejects.toBeInstanceOf(CommanderError);
@@ -66,7 +79,7 @@ test('each has help with examples', () => {
     const command = make(context);
     return [command, ...command.commands];
   });
-  expect(all.map((command) => command.name())).toHaveLength(10);
+  expect(all.map((command) => command.name())).toHaveLength(11);
   for (const command of all) {
     let text = '';
     command.configureOutput({ writeOut: (part) => (text += part) }).outputHelp();

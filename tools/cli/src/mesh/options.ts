@@ -58,6 +58,8 @@ export const repositoryRoot = resolve(import.meta.dirname, '../../../..');
 export const defaultPortBase = 9470;
 // From the gateway's port to that of its second process, for bytes in number.
 export const gatewayBulkOffset = 4;
+// And to the edge's.
+export const edgeOffset = 10;
 const metricsOffset = 20;
 export const defaultRunDir = '/run/wrenn';
 
@@ -68,7 +70,7 @@ export function portsFrom(base: number): MeshPorts {
     vmRuntime: base + 2,
     vmRuntimeBulk: base + 3,
     gatewayBulk: base + gatewayBulkOffset,
-    edgeProxy: base + 10,
+    edgeProxy: base + edgeOffset,
     metrics: perService((_name, n) => base + metricsOffset + n),
   };
 }
