@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 
+import type { Admission } from './domain/access.ts';
 import { BodyScanner } from './domain/body-scanner.ts';
 import { BadMessage } from './domain/fields.ts';
 import { type Sender, requestForGuest } from './domain/forwarding.ts';
@@ -25,9 +26,8 @@ export interface Guests {
   take(id: SandboxId, port: number, options: TakeOptions): Promise<GuestConnection>;
 }
 
-// Lets a request pass to the sandbox it names, as it is to be sent there, or throws a Refusal. Asked before
-// anything is dialled.
-export type Admit = (request: RequestHead, route: GuestRoute) => RequestHead | Promise<RequestHead>;
+// Lets a request pass to the sandbox it names, or throws a Refusal. Asked before anything is dialled.
+export type Admit = (request: RequestHead, route: GuestRoute) => Promise<Admission>;
 
 export interface ExchangeOptions {
   readonly guests: Guests;
@@ -54,8 +54,8 @@ export class Exchange implements GuestUser {
   readonly #options: ExchangeOptions;
   readonly #events: ExchangeEvents;
   readonly #gone = new AbortController();
-  #request: RequestHead | undefined;
-  #route: GuestRoute | undefined;
+  #sent: { readonly request: RequestHead; readonly route: GuestRoute } | undefined;
+  #admission: Admission | undefined;
   #body: BodyScanner | undefined;
   #leaveShare: (() => void) | undefined;
   #guest: GuestConnection | undefined;
@@ -73,12 +73,13 @@ export class Exchange implements GuestUser {
   async start(request: RequestHead, route: GuestRoute): Promise<void> {
     const { shares, admit } = this.#options;
     try {
-      this.#request = request;
-      this.#route = route;
+      this.#sent = { request, route };
       this.#body = new BodyScanner(request.framing);
+      this.#admission = await admit(request, route);
+      if (this.#hasEnded) return;
+      // Who may not reach the sandbox takes nothing of what it may be sent.
       this.#leaveShare = shares.enter(route.sandboxId);
-      this.#request = await admit(request, route);
-      await this.#connect(isRepeatable(request));
+      await this.#connect(this.#admission, isRepeatable(request));
     } catch (error) {
       this.#refuse(error);
     }
@@ -146,17 +147,18 @@ export class Exchange implements GuestUser {
     this.#events.takesMore();
   }
 
-  async #connect(mayReuse: boolean): Promise<void> {
-    const { sandboxId, port } = this.#route!;
+  async #connect(admission: Admission, mayReuse: boolean): Promise<void> {
+    const { sandboxId, port } = admission.route;
     const guest = await this.#options.guests.take(sandboxId, port, { mayReuse, signal: this.#gone.signal });
     if (this.#hasEnded) guest.release(true);
-    else this.#join(this.#request!, this.#route!, guest);
+    else this.#join(admission, guest);
   }
 
-  #join(request: RequestHead, route: GuestRoute, guest: GuestConnection): void {
+  #join({ request, route, toClient }: Admission, guest: GuestConnection): void {
     this.#guest = guest;
     guest.serve(this);
-    this.#response = new GuestResponse(request, { ...route, host: request.host }, this.#client, guest.socket, {
+    const place = { ...route, host: this.#sent!.request.host, guestHost: request.host };
+    this.#response = new GuestResponse(request, { place, toClient }, this.#client, guest.socket, {
       mayKeepAlive: () => this.isRequestComplete && request.upgrade === undefined && this.#events.mayKeepAlive(),
       ended: ({ keepsAlive, isClean }) => {
         this.#end(isClean && this.isRequestComplete);
@@ -176,18 +178,18 @@ export class Exchange implements GuestUser {
   // on a new one, if the guest has said nothing and doing it twice changes nothing.
   #retried(): boolean {
     const guest = this.#guest;
-    if (!guest || guest.uses === 1 || this.#response?.hasBegun || !isRepeatable(this.#request!)) return false;
+    if (!guest || guest.uses === 1 || this.#response?.hasBegun || !isRepeatable(this.#admission!.request)) return false;
     this.#guest = undefined;
     this.#response = undefined;
     guest.release(false);
-    this.#connect(false).catch((error: unknown) => this.#refuse(error));
+    this.#connect(this.#admission!, false).catch((error: unknown) => this.#refuse(error));
     return true;
   }
 
   #refuse(error: unknown): void {
     if (this.#hasEnded) return;
     const { hasStarted } = this;
-    const { sandboxId, port } = this.#route!;
+    const { sandboxId, port } = this.#sent!.route;
     this.#options.log.debug({ err: error, sandbox: sandboxId, port }, 'exchange failed');
     this.#end(false);
     if (hasStarted) this.#events.broke();

@@ -3,11 +3,10 @@ import type { Socket } from 'node:net';
 
 import { BodyScanner } from './domain/body-scanner.ts';
 import { BadMessage, findHeadEnd } from './domain/fields.ts';
-import { responseForClient, upgradeOf } from './domain/forwarding.ts';
+import { type ResponseOptions, responseForClient, upgradeOf } from './domain/forwarding.ts';
 import { Refusal } from './domain/refusal.ts';
 import type { RequestHead } from './domain/request-head.ts';
 import { type ResponseHead, maxResponseHeadBytes, parseResponseHead } from './domain/response-head.ts';
-import type { Place } from './domain/rewriting.ts';
 
 export interface ResponseEvents {
   // Asked once, when the final head is passed on: may the client's connection serve another request?
@@ -18,6 +17,8 @@ export interface ResponseEvents {
   upgraded(): void; // The guest took the client's offer; from now on bytes pass both ways.
 }
 
+export type ResponseTerms = Pick<ResponseOptions, 'place' | 'toClient'>;
+
 const maxInterimHeads = 16;
 // Up to here a head and what came with it are cheaper to copy into one write than to write twice.
 const maxCopiedBytes = 16 * 1024;
@@ -25,7 +26,7 @@ const noBytes = Buffer.alloc(0);
 
 export class GuestResponse {
   readonly #request: RequestHead;
-  readonly #place: Place;
+  readonly #terms: ResponseTerms;
   readonly #client: Socket;
   readonly #guest: Socket;
   readonly #events: ResponseEvents;
@@ -40,9 +41,9 @@ export class GuestResponse {
   hasBegun = false; // The guest sent any byte.
   isTunnel = false;
 
-  constructor(request: RequestHead, place: Place, client: Socket, guest: Socket, events: ResponseEvents) {
+  constructor(request: RequestHead, terms: ResponseTerms, client: Socket, guest: Socket, events: ResponseEvents) {
     this.#request = request;
-    this.#place = place;
+    this.#terms = terms;
     this.#client = client;
     this.#guest = guest;
     this.#events = events;
@@ -127,8 +128,8 @@ export class GuestResponse {
 
   #headFor(response: ResponseHead): string {
     return responseForClient(response, {
+      ...this.#terms,
       method: this.#request.method,
-      place: this.#place,
       keepsAlive: this.#keepsAlive,
     });
   }

@@ -1,4 +1,5 @@
 import { ActivityReport } from '@wrenn/kit/activity-report';
+import { systemClock } from '@wrenn/kit/clock';
 import { inMs } from '@wrenn/kit/deadlines';
 import { Lanes } from '@wrenn/kit/lanes';
 import { openLog } from '@wrenn/kit/log';
@@ -13,6 +14,7 @@ import { GuestDialer, guestRange } from './adapters/guest-dialer.ts';
 import { SandboxAddresses } from './adapters/sandbox-addresses.ts';
 import { SandboxFollower } from './adapters/sandbox-follower.ts';
 import { readEdgeConfig } from './config.ts';
+import { Gate } from './gate.ts';
 import { EdgeServer } from './server.ts';
 
 await runService(async () => {
@@ -35,9 +37,10 @@ await runService(async () => {
   );
   const events = scheduler.client('control', SandboxService);
   stop.own('sandbox follower', new SandboxFollower(events, [addresses, guests], log));
+  const gate = new Gate({ accessOf: (id) => addresses.accessOf(id), clock: systemClock });
   const server = stop.own(
     'edge server',
-    new EdgeServer({ guests, admit: (request) => request, domain: config.domain, log }),
+    new EdgeServer({ guests, admit: gate.admit.bind(gate), domain: config.domain, log }),
   );
   await server.listen(config.listen);
   await stop.onSignal();

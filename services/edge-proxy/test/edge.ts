@@ -1,6 +1,7 @@
 // A whole edge for one test: the proxy on loopback, a scheduler over real gRPC, and guests on 127.0.0.2.
 import { type Server, type Socket, connect, createServer } from 'node:net';
 
+import { systemClock } from '@wrenn/kit/clock';
 import { WrennError } from '@wrenn/kit/errors';
 import { newSandboxId } from '@wrenn/kit/ids';
 import { ActivityReport } from '@wrenn/kit/activity-report';
@@ -10,6 +11,7 @@ import { openLog } from '@wrenn/kit/log';
 import { RpcServer } from '@wrenn/kit/rpc-server';
 import { eventually } from '@wrenn/kit/testkit/eventually';
 import { partialHandlers } from '@wrenn/kit/testkit/partial';
+import { newAccessToken, newTrafficToken } from '@wrenn/kit/tokens';
 import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 import { SandboxService, SandboxState } from '@wrenn/proto/wrenn/v1/sandbox';
 
@@ -18,10 +20,31 @@ import { type AddressRange, GuestDialer } from '../src/adapters/guest-dialer.ts'
 import { GuestConnections, type GuestConnectionsOptions } from '../src/adapters/guest-connections.ts';
 import { SandboxAddresses } from '../src/adapters/sandbox-addresses.ts';
 import { SandboxFollower } from '../src/adapters/sandbox-follower.ts';
+import { Gate } from '../src/gate.ts';
 import { type EdgeOptions, EdgeServer } from '../src/server.ts';
 
 const log = openLog('test', 'silent');
 export const guestAddress = '127.0.0.2';
+
+interface AccessForTest {
+  secure: boolean;
+  publicPorts: number[];
+  readonly trafficToken: string;
+  readonly accessToken: string;
+}
+
+interface Wakes {
+  readonly ids: Set<string>; // Of those that may be woken.
+  count: number;
+  finish: () => Promise<string>; // Where it is then.
+}
+
+const newAccess = (): AccessForTest => ({
+  secure: false,
+  publicPorts: [],
+  trafficToken: newTrafficToken(),
+  accessToken: newAccessToken(),
+});
 
 interface EdgeForTest extends Partial<EdgeOptions> {
   readonly connections?: Partial<GuestConnectionsOptions>;
@@ -31,6 +54,13 @@ interface EdgeForTest extends Partial<EdgeOptions> {
 export async function startEdge(options: EdgeForTest = {}) {
   const sandboxId = newSandboxId();
   const sandboxes = new Map<string, string>([[sandboxId, guestAddress]]);
+  const accesses = new Map<string, AccessForTest>();
+  const accessOf = (id: string) => {
+    const known = accesses.get(id) ?? newAccess();
+    accesses.set(id, known);
+    return known;
+  };
+  const wakes: Wakes = { ids: new Set(), count: 0, finish: async () => guestAddress };
   let lookups = 0;
   const reported: string[] = [];
   let tell: ((event: { sandboxId: string; toState: SandboxState }) => void) | undefined;
@@ -38,11 +68,18 @@ export async function startEdge(options: EdgeForTest = {}) {
   scheduler.add(
     SchedulerService,
     partialHandlers(SchedulerService, {
-      resolveSandbox: async ({ sandboxId: id }) => {
+      findSandbox: async ({ sandboxId: id }) => {
         lookups++;
-        const address = sandboxes.get(id);
-        if (address === undefined) throw new WrennError('SANDBOX_NOT_FOUND', 'no such sandbox');
-        if (address === '') throw new WrennError('SANDBOX_NOT_RUNNING', 'it is not running');
+        const guest = sandboxes.get(id);
+        if (guest === undefined) throw new WrennError('SANDBOX_NOT_FOUND', 'no such sandbox');
+        const state = guest === '' ? SandboxState.PAUSED : SandboxState.RUNNING;
+        return { state, guestAddress: guest, autoResume: wakes.ids.has(id), access: accessOf(id) };
+      },
+      resolveSandbox: async ({ sandboxId: id }, call) => {
+        wakes.count++;
+        call.sendHeader();
+        const address = await wakes.finish();
+        sandboxes.set(id, address);
         return { guestAddress: address };
       },
       reportActivity: async ({ sandboxIds }) => {
@@ -79,9 +116,10 @@ export async function startEdge(options: EdgeForTest = {}) {
   });
   const follower = new SandboxFollower(lanes.client('control', SandboxService), [addresses, guests], log);
   await eventually('the edge follows the sandboxes', () => addresses.isFollowing);
+  const gate = new Gate({ accessOf: (id) => addresses.accessOf(id), clock: systemClock });
   const server = new EdgeServer({
     guests,
-    admit: (request) => request,
+    admit: gate.admit.bind(gate),
     domain: 'localhost',
     log,
     drainMs: 100,
@@ -91,7 +129,10 @@ export async function startEdge(options: EdgeForTest = {}) {
   return {
     port,
     sandboxId,
-    guests: sandboxes,
+    guests: sandboxes, // Empty: paused.
+    access: accessOf(sandboxId),
+    accessOf,
+    wakes,
     connections: guests,
     server,
     addSandbox: () => {

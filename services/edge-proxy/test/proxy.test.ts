@@ -107,8 +107,8 @@ test('an address outside the range of guests is never dialled, whoever says it i
 test('a sandbox that is not there, or a port that is closed, is 404', async () => {
   await using edge = await startEdge();
   for (const [path, code] of [
-    [`/proxy/${newSandboxId()}/80/`, 'SANDBOX_NOT_FOUND'],
-    [`/proxy/${edge.sandboxId}/49983/`, 'PORT_CLOSED'],
+    [`/proxy/${newSandboxId()}/80/`, 'NOT_FOUND'],
+    [`/proxy/${edge.sandboxId}/49983/`, 'NOT_FOUND'],
     ['/', 'ROUTE_NOT_FOUND'],
   ]) {
     const answer = await exchange(edge.port, `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`);
@@ -136,12 +136,13 @@ test('an edge that hears of no changes keeps no address', async () => {
   await eventually('503', async () => statusOf(await get()) === 503);
 });
 
-test('a sandbox that is not running is 503', async () => {
+test('a sandbox that is paused, and not to be woken, is 503', async () => {
   await using edge = await startEdge();
   edge.guests.set(edge.sandboxId, '');
   const answer = await exchange(edge.port, `GET /proxy/${edge.sandboxId}/80/ HTTP/1.1\r\nHost: a\r\n\r\n`);
   expect(statusOf(answer)).toBe(503);
-  expect(JSON.parse(bodyOf(answer)).error.code).toBe('SANDBOX_NOT_RUNNING');
+  expect(JSON.parse(bodyOf(answer)).error.code).toBe('SANDBOX_PAUSED');
+  expect(answer).toContain('\r\nRetry-After: 10\r\n');
 });
 
 test('without its scheduler the edge says 503 and is well itself', async () => {

@@ -41,7 +41,8 @@ export class GuestDialer {
       } catch (error) {
         if (signal.aborted) throw error;
         this.#addresses.forget(id);
-        if (error instanceof Refusal) throw error;
+        // One that was paused meanwhile is called where it is now.
+        if (error instanceof Refusal && (await this.#addresses.resolve(id)) === address) throw error;
         if (attempt === attempts) {
           throw new Refusal('NOTHING_LISTENS', `nothing listens on port ${port} of the sandbox`, { cause: error });
         }

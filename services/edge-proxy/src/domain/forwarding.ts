@@ -89,9 +89,11 @@ export interface ResponseOptions {
   readonly method: string;
   readonly place: Place;
   readonly keepsAlive: boolean; // The client's connection, after this response.
+  readonly toClient?: readonly string[]; // Fields of the edge's own, in the final response.
 }
 
-export function responseForClient(response: ResponseHead, { method, place, keepsAlive }: ResponseOptions): string {
+export function responseForClient(response: ResponseHead, terms: ResponseOptions): string {
+  const { method, place, keepsAlive, toClient = [] } = terms;
   const { status, options } = response;
   // A response to HEAD and a 304 tell the length of a body that does not come.
   const declares = method === 'HEAD' || status === 304;
@@ -104,6 +106,7 @@ export function responseForClient(response: ResponseHead, { method, place, keeps
     head += `${name}: ${rewrite ? rewrite(value, place) : value}\r\n`;
   }
   head += framingLine(response.framing) + via;
+  if (status >= 200 || status === 101) for (const field of toClient) head += `${field}\r\n`;
   if (status === 101) head += `Connection: Upgrade\r\nUpgrade: ${upgradeOf(response)}\r\n`;
   else if (status >= 200 && !keepsAlive) head += 'Connection: close\r\n';
   return `${head}\r\n`;

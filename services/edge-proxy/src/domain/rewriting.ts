@@ -7,6 +7,7 @@ export interface Place {
   readonly port: number; // The one that was asked.
   readonly prefix: string; // `/proxy/{id}/{port}`; empty when the Host named the sandbox.
   readonly host: string; // As the client sent it.
+  readonly guestHost?: string; // As the guest was told, where that differs: a token is left out.
 }
 
 type Rewrite = (value: string, place: Place) => string;
@@ -95,6 +96,9 @@ function rewriteHost(reference: string, schemeEnd: number, place: Place): string
   let end = start;
   while (end < reference.length && !'/?#\\'.includes(reference[end]!)) end++;
   const authority = reference.slice(start, end);
+  if (authority.toLowerCase() === place.guestHost?.toLowerCase()) {
+    return reference.slice(0, start) + place.host + reference.slice(end);
+  }
   const port = guestPort(authority.slice(authority.lastIndexOf('@') + 1).toLowerCase(), schemeEnd === 6 ? 443 : 80);
   if (port === undefined) return reference;
   const rest = reference.startsWith('/', end) ? reference.slice(end) : `/${reference.slice(end)}`;

@@ -44,46 +44,25 @@ test.each([
 });
 
 test.each([
-  ['SANDBOX_NOT_FOUND', '/proxy/cl-1/80/', undefined],
-  ['SANDBOX_NOT_FOUND', `/proxy/${id.toUpperCase()}/80/`, undefined],
-  ['SANDBOX_NOT_FOUND', `/proxy/${id}0/80/`, undefined],
-  ['SANDBOX_NOT_FOUND', `/proxy/%63${id.slice(1)}/80/`, undefined],
-  ['SANDBOX_NOT_FOUND', '/proxy/', undefined],
-  ['SANDBOX_NOT_FOUND', '/proxy//', undefined],
-  ['SANDBOX_NOT_FOUND', '/', '80-cl-x.sandboxes.example'],
-  ['SANDBOX_NOT_FOUND', '/', `80-${id.toUpperCase()}.sandboxes.example`],
-  ['SANDBOX_NOT_FOUND', '/', `80-x.${id}.sandboxes.example`],
-  ['SANDBOX_NOT_FOUND', '/', '80-.sandboxes.example'],
-  ['ROUTE_NOT_FOUND', `/proxy/${id}/0/`, undefined],
-  ['ROUTE_NOT_FOUND', `/proxy/${id}/65536/`, undefined],
-  ['ROUTE_NOT_FOUND', `/proxy/${id}/080/`, undefined],
-  ['ROUTE_NOT_FOUND', `/proxy/${id}/8o/`, undefined],
-  ['ROUTE_NOT_FOUND', `/proxy/${id}/+80/`, undefined],
-  ['ROUTE_NOT_FOUND', `/proxy/${id}//80/`, undefined],
-  ['ROUTE_NOT_FOUND', `/proxy/${id}`, undefined],
-  ['ROUTE_NOT_FOUND', '/', `0-${id}.sandboxes.example`],
-  ['ROUTE_NOT_FOUND', '/', `99999999999999999999-${id}.sandboxes.example`],
-  ['PORT_CLOSED', `/proxy/${id}/49983/`, undefined],
-  ['PORT_CLOSED', `/proxy/${id}/49983/files`, undefined],
-  ['PORT_CLOSED', `/proxy/${id}/49983/files?path=/etc/shadow`, undefined],
-  ['PORT_CLOSED', `/proxy/${id}/49983/files?path=/x&signature=`, undefined],
-  ['PORT_CLOSED', `/proxy/${id}/49983/files?path=/x&signature`, undefined],
-  ['PORT_CLOSED', `/proxy/${id}/49983/files?path=/x&Signature=v1_x`, undefined],
-  ['PORT_CLOSED', `/proxy/${id}/49983/files?path=/x&xsignature=v1_x`, undefined],
-  ['PORT_CLOSED', `/proxy/${id}/49983/files?path=/x&signature_expiration=1`, undefined],
-  ['PORT_CLOSED', `/proxy/${id}/49983/files?path=/x;signature=v1_x`, undefined],
-  ['PORT_CLOSED', `/proxy/${id}/49983/files?signature=a&signature=b`, undefined],
-  ['PORT_CLOSED', `/proxy/${id}/49983/files/?signature=a`, undefined],
-  ['PORT_CLOSED', `/proxy/${id}/49983//files?signature=a`, undefined],
-  ['PORT_CLOSED', `/proxy/${id}/49983/./files?signature=a`, undefined],
-  ['PORT_CLOSED', `/proxy/${id}/49983/%66iles?signature=a`, undefined],
-  ['PORT_CLOSED', `/proxy/${id}/49983/FILES?signature=a`, undefined],
-  ['PORT_CLOSED', `/proxy/${id}/49983/files/../init?signature=a`, undefined],
-  ['PORT_CLOSED', `/proxy/${id}/49983/init?signature=a`, undefined],
-  ['PORT_CLOSED', `/proxy/${id}/49983/process.Process/Start?signature=a`, undefined],
-  ['PORT_CLOSED', `/proxy/${id}/49983/?/files?signature=a`, undefined],
-  ['PORT_CLOSED', '/init?signature=a', `49983-${id}.sandboxes.example`],
-  ['PORT_CLOSED', '/', `49983-${id}.sandboxes.example`],
+  ['NOT_FOUND', '/proxy/cl-1/80/', undefined],
+  ['NOT_FOUND', `/proxy/${id.toUpperCase()}/80/`, undefined],
+  ['NOT_FOUND', `/proxy/${id}0/80/`, undefined],
+  ['NOT_FOUND', `/proxy/%63${id.slice(1)}/80/`, undefined],
+  ['NOT_FOUND', '/proxy/', undefined],
+  ['NOT_FOUND', '/proxy//', undefined],
+  ['NOT_FOUND', '/', '80-cl-x.sandboxes.example'],
+  ['NOT_FOUND', '/', `80-${id.toUpperCase()}.sandboxes.example`],
+  ['NOT_FOUND', '/', `80-x.${id}.sandboxes.example`],
+  ['NOT_FOUND', '/', '80-.sandboxes.example'],
+  ['NOT_FOUND', `/proxy/${id}/0/`, undefined],
+  ['NOT_FOUND', `/proxy/${id}/65536/`, undefined],
+  ['NOT_FOUND', `/proxy/${id}/080/`, undefined],
+  ['NOT_FOUND', `/proxy/${id}/8o/`, undefined],
+  ['NOT_FOUND', `/proxy/${id}/+80/`, undefined],
+  ['NOT_FOUND', `/proxy/${id}//80/`, undefined],
+  ['NOT_FOUND', `/proxy/${id}`, undefined],
+  ['NOT_FOUND', '/', `0-${id}.sandboxes.example`],
+  ['NOT_FOUND', '/', `99999999999999999999-${id}.sandboxes.example`],
   ['ROUTE_NOT_FOUND', '/', undefined],
   ['ROUTE_NOT_FOUND', '/other', undefined],
   ['ROUTE_NOT_FOUND', '/proxyx/', undefined],
@@ -96,26 +75,23 @@ test.each([
   expect(codeOf(target, host)).toBe(code);
 });
 
-const signed = '/files?path=%2Fx&signature=v1_a%2Bb&signature_expiration=9';
-test.each(['GET', 'HEAD', 'POST'])('a signed URL of a file leads to the agent: %s', (method) => {
-  const guest = { kind: 'guest', sandboxId: id, port: 49_983, target: signed };
-  const prefix = `/proxy/${id}/49983`;
-  expect(route(prefix + signed, 'a', method)).toEqual({ ...guest, prefix });
-  expect(route(signed, `49983-${id}.sandboxes.example`, method)).toEqual({ ...guest, prefix: '' });
+const token = 'abcdefghijklmnopqrstuvwxy';
+
+test('a host may name a token behind the sandbox', () => {
+  const guest = { kind: 'guest', sandboxId: id, port: 8000, target: '/x', prefix: '', token };
+  expect(route('/x', `8000-${id}-${token}.sandboxes.example:9480`)).toEqual(guest);
+  expect(route('/x', `8000-${id}-${token}.Sandboxes.Example.`)).toEqual(guest);
 });
 
-test('nothing else may be done with a signed URL', () => {
-  for (const method of ['PUT', 'DELETE', 'PATCH', 'OPTIONS', 'TRACE', 'get', 'PROPFIND']) {
-    expect(() => route(`/proxy/${id}/49983${signed}`, 'a', method)).toThrow('signed URLs');
-  }
-  const upgrade = { method: 'GET', target: `/proxy/${id}/49983${signed}`, host: 'a', upgrade: 'websocket' };
-  expect(() => routeOf(upgrade, 'sandboxes.example')).toThrow('signed URLs');
-});
+test.each([token.toUpperCase(), token.slice(1), `${token}0`, `${token.slice(1)}_`, '', `${token}-${token}`])(
+  'what is no token makes the host one of no sandbox: %j',
+  (text) => expect(codeOf('/', `8000-${id}-${text}.sandboxes.example`)).toBe('NOT_FOUND'),
+);
 
 test('health is asked where no sandbox is named', () => {
   expect(route('/healthz')).toEqual({ kind: 'health' });
   expect(route('/healthz?x', '127.0.0.1:9480', 'HEAD')).toEqual({ kind: 'health' });
-  expect(codeOf('/healthz', '80-cl-x.sandboxes.example')).toBe('SANDBOX_NOT_FOUND');
+  expect(codeOf('/healthz', '80-cl-x.sandboxes.example')).toBe('NOT_FOUND');
   expect(() => route('/healthz', 'a', 'POST')).toThrow(Refusal);
 });
 
@@ -129,7 +105,7 @@ test('no Host of any bytes throws anything but a refusal', () => {
       `80-${char}.sandboxes.example`,
       `80-${id}${char}`,
     ]) {
-      expect(['ROUTE_NOT_FOUND', 'SANDBOX_NOT_FOUND']).toContain(codeOf('/', host));
+      expect(['ROUTE_NOT_FOUND', 'NOT_FOUND']).toContain(codeOf('/', host));
     }
   }
 });

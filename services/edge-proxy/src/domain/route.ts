@@ -1,8 +1,9 @@
 // Where a request goes, by its Host or its path alone.
 import { type SandboxId, isSandboxId } from '@wrenn/kit/ids';
+import { isTrafficToken } from '@wrenn/kit/tokens';
 
 import { isDigits } from './fields.ts';
-import { Refusal } from './refusal.ts';
+import { Refusal, notFound } from './refusal.ts';
 
 export interface GuestRoute {
   readonly kind: 'guest';
@@ -10,37 +11,27 @@ export interface GuestRoute {
   readonly port: number;
   readonly target: string; // For the guest: what is left of the path, byte for byte, and the query.
   readonly prefix: string; // What was taken off the path; empty when the Host named the sandbox.
+  readonly token?: string; // A traffic token that the Host names, right or wrong.
 }
 
 export type Route = { readonly kind: 'health' } | GuestRoute;
 
-// The guest agent's port is root in the guest: nothing of it is served here but single files, by URLs that
-// bear a signature. Whether it is good for that file and until when, the agent knows.
-const agentPort = 49_983;
-const signedMethods: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST']);
+const sandboxIdLength = 28;
 const pathPrefix = '/proxy/';
 
 export interface Routed {
   readonly method: string;
   readonly target: string;
   readonly host: string;
-  readonly upgrade?: string | undefined;
 }
 
 export function routeOf(request: Routed, domain: string): Route {
-  const route = namedRoute(request, domain);
-  if (route.kind === 'guest' && route.port === agentPort && !isSignedFile(request, route.target)) {
-    throw new Refusal('PORT_CLOSED', `port ${agentPort} serves signed URLs of files only`);
-  }
-  return route;
-}
-
-function namedRoute(request: Routed, domain: string): Route {
   const { target } = request;
   const label = sandboxLabel(request.host, domain);
   if (label !== undefined) {
     const dash = label.indexOf('-');
-    return guest(label.slice(dash + 1), label.slice(0, dash), target, '');
+    const { id, token } = idAndToken(label.slice(dash + 1));
+    return { ...guest(id, label.slice(0, dash), target, ''), ...(token !== undefined && { token }) };
   }
   if (target.startsWith(pathPrefix)) {
     const [id, rest] = cut(target.slice(pathPrefix.length), '/');
@@ -57,21 +48,18 @@ function namedRoute(request: Routed, domain: string): Route {
   );
 }
 
-function guest(id: string, portText: string, target: string, prefix: string): Route {
-  if (!isSandboxId(id)) throw new Refusal('SANDBOX_NOT_FOUND', 'there is no such sandbox');
+function guest(id: string, portText: string, target: string, prefix: string): GuestRoute {
   const port = Number(portText);
-  if (!isDigits(portText) || portText.startsWith('0') || portText.length > 5 || port > 65_535) {
-    throw new Refusal('ROUTE_NOT_FOUND', 'a port is 1 to 65535');
-  }
+  const isPort = isDigits(portText) && !portText.startsWith('0') && portText.length <= 5 && port <= 65_535;
+  if (!isSandboxId(id) || !isPort) throw notFound();
   return { kind: 'guest', sandboxId: id, port, target, prefix };
 }
 
-// Byte for byte: what another parser could read as this path or this parameter is not taken for it.
-function isSignedFile({ method, upgrade }: Routed, target: string): boolean {
-  const [path, query] = cut(target, '?');
-  const signatures = query.split('&').filter((parameter) => parameter.startsWith('signature='));
-  const isSigned = signatures.length === 1 && signatures[0] !== 'signature=';
-  return signedMethods.has(method) && upgrade === undefined && path === '/files' && isSigned;
+// `cl-…` or `cl-…-token`.
+function idAndToken(text: string): { id: string; token?: string } {
+  const token = text.slice(sandboxIdLength + 1);
+  if (text[sandboxIdLength] !== '-' || !isTrafficToken(token)) return { id: text };
+  return { id: text.slice(0, sandboxIdLength), token };
 }
 
 // `8000-cl-…` of `8000-cl-….sandboxes.example:9480`; undefined when the Host names no sandbox.
