@@ -21,7 +21,7 @@ await runService(async () => {
   const config = readEdgeConfig(process.env);
   const log = openLog('edge-proxy', config.logLevel);
   await using stop = new Shutdown(log);
-  stop.own('telemetry', startTelemetry('edge-proxy', process.env['OTEL_EXPORTER_OTLP_ENDPOINT']));
+  stop.own('telemetry', startTelemetry('edge-proxy', process.env));
   const scheduler = stop.own('scheduler lanes', new Lanes(config.scheduler, 'scheduler'));
   const sandboxes = scheduler.client('control', SchedulerService);
   const send = (sandboxIds: string[]) => sandboxes.reportActivity({ sandboxIds }, inMs(2000));

@@ -23,7 +23,7 @@ await runService(async () => {
   const config = readConfig(gatewayShape, process.env);
   const log = openLog('gateway', config.logLevel);
   const stop = new Shutdown(log);
-  stop.own('telemetry', startTelemetry('gateway', process.env.OTEL_EXPORTER_OTLP_ENDPOINT));
+  stop.own('telemetry', startTelemetry('gateway', process.env));
   const scheduler = stop.own('scheduler lane', new LanePeer(config.scheduler, 'scheduler', 'control'));
   const hosts = stop.own('host lanes', new HostLanes(60_000));
   const routes = new RouteCache({ capacity: 10_000, freshMs: 30_000, nowMs: () => performance.now() });

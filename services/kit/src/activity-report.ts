@@ -1,6 +1,7 @@
 // Tells somebody which sandboxes are in use, so that they live on: at once when the first is used, then in
 // batches, as long as any of them is. It never delays a call, and a report that is lost is made up for by the next.
 import type { Log } from './log.ts';
+import { untraced } from './telemetry/span.ts';
 
 export interface Activity {
   // In use until disposed of; with `progress`, only while that number changes.
@@ -64,7 +65,7 @@ export class ActivityReport implements Activity {
     const delayMs = Math.max(0, this.#sentAtMs + this.#everyMs - performance.now());
     this.#timer = setTimeout(() => {
       this.#timer = undefined;
-      void this.#report(); // Never rejects.
+      void untraced(() => this.#report()); // Never rejects.
     }, delayMs);
     this.#timer.unref();
   }

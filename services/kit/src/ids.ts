@@ -32,6 +32,11 @@ export function newErrorId(): string {
   return randomBytes(6).toString('hex');
 }
 
+// Tells this life of a process or thread from all others.
+export function newInstanceId(): string {
+  return randomBytes(8).toString('hex');
+}
+
 // 25 characters 0-9a-z.
 export function base36(random: RandomBytes): string {
   const value = BigInt(`0x${Buffer.from(random(16)).toString('hex')}`);

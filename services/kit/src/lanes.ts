@@ -8,6 +8,7 @@ import { type CallDeadline, type OutboundCall, setGrpcTimeout } from './deadline
 import { WrennError } from './errors.ts';
 import { type PeerReasons, fromClientError } from './rpc-errors.ts';
 import { type RpcDefinition, rpcDefinition } from './rpc-adapter.ts';
+import { LaneLoad } from './telemetry/lane-load.ts';
 import { tracedClient } from './telemetry/rpc.ts';
 
 export type LaneName = 'control' | 'interactive' | 'bulk';
@@ -38,7 +39,7 @@ export class Lanes {
   readonly #peer: string;
   readonly #peerReasons: PeerReasons | undefined;
   readonly #connectTimeoutMs: number;
-  readonly #channels = new Map<LaneName, Channel>();
+  readonly #lanes = new Map<LaneName, Lane>();
 
   // `target` as grpc-js takes it: `host:port` or `unix:/path`; `peer` names the callee in errors.
   // `connectTimeoutMs` bounds one attempt to connect; one that polls for a callee to appear wants it short.
@@ -50,31 +51,37 @@ export class Lanes {
   }
 
   client<S extends GenServiceMethods>(lane: LaneName, service: GenService<S>): RpcClient<S> {
-    const channel = this.#channel(lane);
+    const { channel, load } = this.#lane(lane);
     return createClientFactory()
       .use(outbound(channel, this.#peer, this.#peerReasons))
-      .use(tracedClient(lane))
+      .use(tracedClient(load))
       .create(rpcDefinition(service), channel);
   }
 
   close(): void {
-    for (const channel of this.#channels.values()) channel.close();
-    this.#channels.clear();
+    for (const { channel } of this.#lanes.values()) channel.close();
+    this.#lanes.clear();
   }
 
-  #channel(lane: LaneName): Channel {
-    let channel = this.#channels.get(lane);
-    if (!channel) {
-      channel = new Channel(this.#target, credentials.createInsecure(), {
+  #lane(name: LaneName): Lane {
+    let lane = this.#lanes.get(name);
+    if (!lane) {
+      const channel = new Channel(this.#target, credentials.createInsecure(), {
         ...common,
-        ...laneOptions[lane],
+        ...laneOptions[name],
         // Its name notwithstanding, grpc-js takes it as the time limit of a connection attempt.
         'grpc.min_reconnect_backoff_ms': this.#connectTimeoutMs,
       });
-      this.#channels.set(lane, channel);
+      lane = { channel, load: new LaneLoad(name) };
+      this.#lanes.set(name, lane);
     }
-    return channel;
+    return lane;
   }
+}
+
+interface Lane {
+  readonly channel: Channel;
+  readonly load: LaneLoad;
 }
 
 // Sends the deadline along, enforces it here too, and turns failures into WrennErrors.

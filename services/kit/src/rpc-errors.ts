@@ -7,6 +7,7 @@ import { isAbortError } from 'abort-controller-x';
 import { ClientError, type Metadata, ServerError, Status } from 'nice-grpc-common';
 
 import { WrennError, codeOf, isReason, messageOf, type Reason } from './errors.ts';
+import { noteRecorded } from './telemetry/failures.ts';
 
 export const errorDomain = 'wrenn';
 
@@ -61,6 +62,8 @@ export function fromClientError(
   if (isAbortError(error)) return new WrennError('CANCELLED', `the call to ${peer} was cancelled`, { cause: error });
   if (!(error instanceof ClientError)) return error;
   const info = trailer && readErrorInfo(trailer, peerReasons);
+  // What a part of the mesh refused is in that part's span already.
+  if (info && !peerReasons) noteRecorded(error);
   if (info) return new WrennError(info.reason, error.details, { cause: error, meta: info.meta });
   return new WrennError(reasonOfCode(error.code), `${peer}: ${error.details}`, { cause: error });
 }

@@ -1,7 +1,10 @@
 // Runs a short-lived program of the system to its end. Arguments are never parsed by a shell.
 import { type ChildProcess, spawn } from 'node:child_process';
+import { basename } from 'node:path';
 
 import { AbortError } from 'abort-controller-x';
+
+import { inSpan } from './telemetry/span.ts';
 
 export interface RunOptions {
   readonly input?: string;
@@ -35,6 +38,9 @@ const outputLimit = 16 * 1024 * 1024;
 // Resolves to its stdout. Rejects with ProgramError unless it exits with 0 within the time limit (30 s) and
 // prints at most 16 MiB; with AbortError when the signal aborts. It and all it started are dead then.
 export const runProgram: RunProgram = (program, args, options = {}) =>
+  inSpan(`run ${basename(program)}`, {}, () => ended(program, args, options));
+
+const ended: RunProgram = (program, args, options = {}) =>
   new Promise((resolve, reject) => {
     const command = [program, ...args].join(' ').slice(0, 300);
     const { timeoutMs = 30_000, signal, input = '', env } = options;

@@ -29,7 +29,7 @@ await runService(async () => {
   const log = openLog('network', config.logLevel);
   armFailpoints(config, log);
   const stop = new Shutdown(log);
-  stop.own('telemetry', startTelemetry('network', process.env['OTEL_EXPORTER_OTLP_ENDPOINT']));
+  stop.own('telemetry', startTelemetry('network', process.env));
 
   await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
   stop.own('claim', await claimSlots(range, config.stateDir));

@@ -8,4 +8,5 @@ pub mod format;
 pub mod handshake;
 pub mod regions;
 pub mod serve;
+pub mod traceparent;
 pub mod uffd;

@@ -3,6 +3,7 @@
 
 mod support;
 
+use serde_json::{Value, json};
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use support::encode;
@@ -102,6 +103,25 @@ fn what_one_life_touched_is_there_in_the_next() {
     assert_eq!(second.prefetched(), set.len() as u64);
     read(&mut guest);
     assert_eq!(second.faults(), 0);
+}
+
+#[test]
+fn in_the_end_it_says_what_it_did_and_in_whose_trace() {
+    let snapshot = Snapshot::chain(18, BLOCKS, 3);
+    let traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    let mut pager = Pager::serving(&snapshot, Options { traceparent, ..with_working_set(&[9, 8]) });
+    let mut guest = Guest::lazy(&snapshot, &pager.socket);
+    assert_eq!(pager.prefetched(), 2);
+    guest.sum(100, 1);
+    let faults = pager.faults();
+    guest.process.kill();
+    pager.left();
+    let said: Value = serde_json::from_str(&pager.process.rest().pop().unwrap()).unwrap();
+    assert_eq!(
+        (&said["event"], &said["faults"], &said["prefetched_pages"]),
+        (&json!("ended"), &json!(faults), &json!(2))
+    );
+    assert_eq!(said["trace"], "4bf92f3577b34da6a3ce929d0e0e4736");
 }
 
 #[test]

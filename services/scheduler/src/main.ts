@@ -16,7 +16,7 @@ await runService(async () => {
   const log = openLog('scheduler', config.logLevel);
   armFailpoints(config, log);
   const stop = new Shutdown(log);
-  stop.own('telemetry', startTelemetry('scheduler', process.env.OTEL_EXPORTER_OTLP_ENDPOINT));
+  stop.own('telemetry', startTelemetry('scheduler', process.env));
   const databaseUrl = (await readFile(config.databaseUrlFile, 'utf8')).trim();
   let scheduler: Scheduler | undefined;
   const isServing = () => scheduler?.isServing() ?? false;

@@ -4,6 +4,7 @@ import { hasReason } from '@wrenn/kit/errors';
 import type { Log } from '@wrenn/kit/log';
 import { RpcServer } from '@wrenn/kit/rpc-server';
 import { Shutdown } from '@wrenn/kit/shutdown';
+import { Causes } from '@wrenn/kit/telemetry/causes';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { CommitBell } from './adapters/commit-bell.ts';
@@ -66,7 +67,8 @@ export async function startScheduler(options: SchedulerOptions): Promise<Schedul
     const hosts = new PostgresHosts(database, clock);
     const templates = new PostgresTemplates(database);
     const quotas = new PostgresQuotas(database);
-    const stores = { database, hosts, quotas, placement: leastLoaded, clock, log };
+    const causes = new Causes();
+    const stores = { database, hosts, quotas, placement: leastLoaded, causes, clock, log };
     const sandboxes = new PostgresSandboxes(stores);
     const lifecycle = new PostgresLifecycle(stores);
     const snapshots = new PostgresSnapshots(stores);
@@ -89,8 +91,8 @@ export async function startScheduler(options: SchedulerOptions): Promise<Schedul
     const fork = new ForkSandbox({ ...base, live });
     const naming = new NameSnapshot({ ...base, live, durability });
     const wake = new WakeSandbox({ ...base, resume });
-    const reaper = new Reaper(sandboxes, destroy, pause);
-    const reconciler = new Reconciler({ ...base, destroy, settler });
+    const reaper = new Reaper(sandboxes, destroy, pause, causes);
+    const reconciler = new Reconciler({ ...base, destroy, settler, causes });
     const keeper = new SnapshotKeeper({ ...base, naming, durability });
 
     const server = stop.own('rpc server', new RpcServer({ log, deadlinesMs }));

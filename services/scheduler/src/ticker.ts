@@ -1,6 +1,7 @@
 // Does something again and again, one run at a time. A run that fails is tried again the next time; the
-// log tells of the first failure of a row and of the recovery.
+// log tells of the first failure of a row and of the recovery. Looking leaves no trace; what it does is in its own.
 import type { Log } from '@wrenn/kit/log';
+import { untraced } from '@wrenn/kit/telemetry/span';
 
 export interface TickerOptions {
   readonly name: string;
@@ -43,7 +44,7 @@ export class Ticker {
   async #tick(): Promise<void> {
     const { name, work, log } = this.#options;
     try {
-      await work();
+      await untraced(work);
       if (this.#isFailing) log.info({ part: name }, 'works again');
       this.#isFailing = false;
     } catch (error) {

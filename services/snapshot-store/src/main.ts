@@ -30,7 +30,7 @@ await runService(async () => {
   const log = openLog('snapshot-store', config.logLevel);
   armFailpoints(config, log);
   const stop = new Shutdown(log);
-  stop.own('telemetry', startTelemetry('snapshot-store', process.env.OTEL_EXPORTER_OTLP_ENDPOINT));
+  stop.own('telemetry', startTelemetry('snapshot-store', process.env));
   const { dataDir, ramDir } = config;
   const options = { dataDir, ramDir, commitRetryMs: minute, run: runProgram, clock: systemClock, log };
   const opened = stop.own('store', await openStore(options));

@@ -24,11 +24,17 @@ parentPort?.on('message', ({ number, kind, input, flag }: Order) => {
 });
 
 function answerTo(number: number, work: () => unknown): Answer {
+  const startMs = performance.now();
+  const tookMs = () => Math.round((performance.now() - startMs) * 1000) / 1000;
   try {
-    return { number, output: work() };
+    return { number, output: work(), tookMs: tookMs() };
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     const wrenn = error instanceof WrennError ? { reason: error.reason, meta: error.meta } : undefined;
-    return { number, failure: { message: messageOf(error), stack: (error as Error).stack, code, wrenn } };
+    return {
+      number,
+      tookMs: tookMs(),
+      failure: { message: messageOf(error), stack: (error as Error).stack, code, wrenn },
+    };
   }
 }

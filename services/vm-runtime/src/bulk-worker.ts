@@ -22,7 +22,7 @@ setPriority(0, bulkNiceness);
 const main = parentPort;
 const settings = workerData as BulkSettings;
 const log = openLog('vm-runtime-bulk', settings.logLevel);
-const telemetry = startTelemetry('vm-runtime-bulk', settings.otlpEndpoint);
+const telemetry = startTelemetry('vm-runtime-bulk', settings.env);
 const guests = new BulkGuests(dial);
 const rpc = new RpcServer({ log, bulkMethods: [FilesystemService.method.write] });
 rpc.add(

@@ -40,8 +40,7 @@ await runService(async () => {
   const log = openLog('vm-runtime', config.logLevel);
   armFailpoints(config, log);
   const stop = new Shutdown(log);
-  const otlpEndpoint = process.env['OTEL_EXPORTER_OTLP_ENDPOINT'];
-  stop.own('telemetry', startTelemetry('vm-runtime', otlpEndpoint));
+  stop.own('telemetry', startTelemetry('vm-runtime', process.env));
 
   const network = stop.own('network lanes', new Lanes(config.network, 'the network service'));
   const store = stop.own('snapshot-store lanes', new Lanes(config.snapshotStore, 'the snapshot store'));
@@ -57,7 +56,7 @@ await runService(async () => {
     await chmod(dir, 0o711);
   }
 
-  const bulkSettings = { listen: config.bulkListen, logLevel: config.logLevel, otlpEndpoint };
+  const bulkSettings = { listen: config.bulkListen, logLevel: config.logLevel, env: { ...process.env } };
   const bulk = stop.own('bulk thread', new BulkThread(bulkSettings, log));
   const slots = new NetworkSlots(network);
   const snapshots = new StoreSnapshots(store);

@@ -12,6 +12,7 @@ import {
   requireSnapshotId,
   requireWithin,
 } from '@wrenn/kit/validate';
+import type { Stage } from '@wrenn/kit/stage-timer';
 import type { LogService } from '@wrenn/proto/wrenn/v1/log';
 import {
   type CreateVmRequest,
@@ -22,7 +23,6 @@ import {
 
 import type { MemorySource as DomainSource } from './domain/memory-source.ts';
 import type { Snapshots } from './domain/snapshot.ts';
-import type { Stage } from './domain/stage-timer.ts';
 import { takeSnapshot } from './domain/take-snapshot.ts';
 import type { VmSpec } from './domain/vm.ts';
 import type { VmTable, VmView } from './domain/vm-table.ts';

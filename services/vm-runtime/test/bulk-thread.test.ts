@@ -15,7 +15,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { BulkThread, startBulkWorker } from '../src/adapters/bulk-thread.ts';
 import { startAgent } from './stand-in-agent.ts';
 
-const settings = { listen: '127.0.0.1:0', logLevel: 'silent', otlpEndpoint: undefined } as const;
+const settings = { listen: '127.0.0.1:0', logLevel: 'silent', env: {} } as const;
 const log = openLog('test', 'silent');
 type WriteMessage = MessageInitShape<typeof FilesystemServiceWriteRequestSchema>;
 const path = '/tmp/file';

@@ -154,7 +154,7 @@ export class FakeSnapshots implements Snapshots {
     if (!request) throw new WrennError('SNAPSHOT_NOT_FOUND', 'none');
     this.#disks.made.add(diskId);
     const paths = { headerPath: '/header', vmstatePath: '/vmstate', workingSetPath: '', diskPath: '/disk' };
-    const sizes = { runCount: 1, workingSetPages: 0, changedBytes: 0 };
+    const sizes = { generation: 0, runCount: 1, workingSetPages: 0, changedBytes: 0 };
     return { machine: request.machine, memoryFiles: [], ...sizes, ...paths };
   }
 

@@ -5,6 +5,7 @@ import { messageOf } from '@wrenn/kit/errors';
 import { type SandboxId, isSandboxId } from '@wrenn/kit/ids';
 import type { RpcClient } from '@wrenn/kit/lanes';
 import type { Log } from '@wrenn/kit/log';
+import { untraced } from '@wrenn/kit/telemetry/span';
 import { type SandboxService, SandboxState } from '@wrenn/proto/wrenn/v1/sandbox';
 
 export interface SandboxListener {
@@ -25,7 +26,7 @@ export class SandboxFollower {
   readonly #running: Promise<void>;
 
   constructor(sandboxes: RpcClient<typeof SandboxService.method>, listeners: readonly SandboxListener[], log: Log) {
-    this.#running = this.#run(sandboxes, listeners, log);
+    this.#running = untraced(() => this.#run(sandboxes, listeners, log));
   }
 
   async close(): Promise<void> {

@@ -1,5 +1,6 @@
 import { SpanKind, SpanStatusCode } from '@opentelemetry/api';
 import { InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace';
+import { Health } from '@wrenn/proto/grpc/health/v1/health';
 import { LogService } from '@wrenn/proto/wrenn/v1/log';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { expect, test } from 'vitest';
@@ -8,6 +9,7 @@ import { inMs, within } from '../deadlines.ts';
 import { WrennError } from '../errors.ts';
 import { partialHandlers } from '../testkit/partial.ts';
 import { serveForTest } from '../testkit/serve.ts';
+import { untraced } from './span.ts';
 import { registerTracing } from './start.ts';
 
 const exporter = new InMemorySpanExporter();
@@ -46,17 +48,37 @@ test('one trace covers a call over two hops, each span the child of its caller',
   ]);
 });
 
-test('a failed call marks its spans with code and reason', async () => {
+test('a refusal is an error to the client, the answer of the server, and described once', async () => {
   await using server = await serveForTest(LogService, {
     readConsole: async () => {
       throw new WrennError('SANDBOX_NOT_FOUND', 'no such sandbox');
     },
   });
   await expect(server.lanes.client('control', LogService).readConsole({}, inMs(5000))).rejects.toThrow();
-  for (const span of await spans(2)) {
-    expect(span.status).toMatchObject({ code: SpanStatusCode.ERROR, message: 'NOT_FOUND' });
-    expect(span.attributes['rpc.grpc.status_code']).toBe(5);
+  const [served, called] = (await spans(2)).toSorted((a, b) => a.kind - b.kind);
+  for (const span of [served, called]) {
+    expect(span?.attributes).toMatchObject({
+      'rpc.response.status_code': 'NOT_FOUND',
+      'error.type': 'SANDBOX_NOT_FOUND',
+    });
   }
+  expect(served?.status.code).toBe(SpanStatusCode.UNSET);
+  expect(served?.events.map(({ name }) => name)).toEqual(['exception']);
+  expect(called?.status).toMatchObject({ code: SpanStatusCode.ERROR, message: 'NOT_FOUND' });
+  expect(called?.events).toEqual([]);
+});
+
+test('neither message nor stack of a failure gets into a span', async () => {
+  await using server = await serveForTest(LogService, {
+    readConsole: async () => {
+      throw new Error('canary');
+    },
+  });
+  await expect(server.lanes.client('control', LogService).readConsole({}, inMs(5000))).rejects.toThrow();
+  const told = await spans(2);
+  expect(told.every(({ status }) => status.code === SpanStatusCode.ERROR)).toBe(true);
+  const text = JSON.stringify(told.map(({ attributes, events, status }) => ({ attributes, events, status })));
+  expect(text).not.toContain('canary');
 });
 
 test('a stream is one span, whatever it carries, and a reader that leaves ends it without an error', async () => {
@@ -88,4 +110,12 @@ test('concurrent calls keep their traces apart', async () => {
   const perTrace = Map.groupBy(await spans(40), (span) => span.spanContext().traceId);
   expect(perTrace.size).toBe(10);
   expect([...perTrace.values()].every((trace) => trace.length === 4)).toBe(true);
+});
+
+test('probes of health make no span, and what looks around leaves no trace where it asks', async () => {
+  await using server = await serveForTest(LogService, { readConsole: async () => ({}) });
+  await server.lanes.client('control', Health).check({ service: '' }, inMs(5000));
+  await untraced(() => server.lanes.client('control', LogService).readConsole({}, inMs(5000)));
+  const [probe] = await spans(1);
+  expect(probe).toMatchObject({ name: 'grpc.health.v1.Health/Check', kind: SpanKind.CLIENT });
 });

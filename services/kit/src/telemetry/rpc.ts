@@ -1,6 +1,7 @@
 // One span per call and trace context in its metadata, both ways. Streams get one span too, with no
 // event per message: hot streams stay cheap (docs/decisions/0006-own-rpc-spans.md).
 import {
+  type Attributes,
   type Context,
   ROOT_CONTEXT,
   type Span,
@@ -23,8 +24,13 @@ import {
 } from 'nice-grpc-common';
 
 import { WrennError, codeOf } from '../errors.ts';
+import { isSandboxId } from '../ids.ts';
+import { describeFailure, typeOf } from './failures.ts';
+import type { LaneCall, LaneLoad } from './lane-load.ts';
+import { loopDelayMs } from './process-load.ts';
+import { recordCall } from './rpc-metrics.ts';
+import { tracer } from './span.ts';
 
-const tracer = trace.getTracer('wrenn');
 const setter: TextMapSetter<Metadata> = { set: (carrier, key, value) => void carrier.set(key, value) };
 const getter: TextMapGetter<Metadata> = {
   keys: (carrier) => [...carrier].map(([key]) => key),
@@ -33,53 +39,142 @@ const getter: TextMapGetter<Metadata> = {
     return typeof value === 'string' ? value : undefined;
   },
 };
+const traceparentKey = 'traceparent';
 
-export function tracedClient(lane: string): ClientMiddleware {
+// Asked all the time by whoever watches over a service, and by tools: not worth a trace.
+const untold = /^\/grpc\.(health|reflection)\./;
+// What gRPC's conventions count as a fault of the server; anything else is its answer.
+const faults: ReadonlySet<Status> = new Set([
+  Status.UNKNOWN,
+  Status.DEADLINE_EXCEEDED,
+  Status.UNIMPLEMENTED,
+  Status.INTERNAL,
+  Status.UNAVAILABLE,
+  Status.DATA_LOSS,
+]);
+
+export function tracedClient(lane: LaneLoad): ClientMiddleware {
   return (call, options) => {
-    const span = startSpan(call.method.path, SpanKind.CLIENT, contextApi.active());
-    span.setAttribute('wrenn.lane', lane);
-    const active = trace.setSpan(contextApi.active(), span);
+    const active = contextApi.active();
+    const span = startSpan(call.method.path, SpanKind.CLIENT, active);
+    const inCall = trace.setSpan(active, span);
     const metadata = Metadata(options.metadata);
-    propagation.inject(active, metadata, setter);
-    return bound(active, ended(span, call.next(call.request, { ...options, metadata })));
+    propagation.inject(inCall, metadata, setter);
+    const load = lane.begin();
+    const traceparent = metadata.get(traceparentKey);
+    if (typeof traceparent === 'string') load.awaitStream(traceparent);
+    return bound(
+      inCall,
+      clientSteps(span, lane, load, call.request, call.next(call.request, { ...options, metadata })),
+    );
   };
 }
 
 export const tracedServer: ServerMiddleware = (call, context) => {
+  if (untold.test(call.method.path)) return call.next(call.request, context);
   const parent = propagation.extract(ROOT_CONTEXT, context.metadata, getter);
   const span = startSpan(call.method.path, SpanKind.SERVER, parent);
-  const active = trace.setSpan(parent, span);
-  return bound(active, ended(span, call.next(call.request, context)));
+  return bound(trace.setSpan(parent, span), serverSteps(span, call.request, call.next(call.request, context)));
 };
 
 function startSpan(path: string, kind: SpanKind, parent: Context): Span {
-  const name = path.slice(1);
-  const [service = '', method = ''] = name.split('/');
-  const attributes = { 'rpc.system': 'grpc', 'rpc.service': service, 'rpc.method': method };
-  return tracer.startSpan(name, { kind, attributes }, parent);
+  const method = path.slice(1);
+  return tracer.startSpan(method, { kind, attributes: { 'rpc.system.name': 'grpc', 'rpc.method': method } }, parent);
 }
 
 // What nice-grpc runs a call as: messages are yielded by streams and returned by unary calls.
 type RpcSteps<T> = AsyncGenerator<never, T, undefined> | AsyncGenerator<T, void, undefined>;
 
-async function* ended<T>(span: Span, inner: RpcSteps<T>): AsyncGenerator<T, T | void, undefined> {
+async function* clientSteps<T>(
+  span: Span,
+  lane: LaneLoad,
+  load: LaneCall,
+  request: unknown,
+  inner: RpcSteps<T>,
+): AsyncGenerator<T, T | void, undefined> {
+  let firstMs: number | undefined;
+  let isOver = false;
+  nameSandbox(span, request);
   try {
-    return yield* inner;
+    for (;;) {
+      const step = await inner.next();
+      isOver = step.done ?? false;
+      firstMs ??= performance.now() - load.startMs;
+      if (step.done) {
+        nameSandbox(span, step.value);
+        return step.value;
+      }
+      yield step.value;
+    }
   } catch (error) {
-    const code = statusOf(error);
-    span.setAttribute('rpc.grpc.status_code', code);
-    if (error instanceof WrennError) span.setAttribute('error.type', error.reason);
-    span.setStatus({ code: SpanStatusCode.ERROR, message: Status[code] });
+    isOver = true;
+    setFailed(span, error, 'client');
     throw error;
   } finally {
+    if (!isOver) await inner.return(undefined as never);
+    load.end();
+    recordCall(lane.name, load, firstMs, span.spanContext());
+    if (span.isRecording()) span.setAttributes(loadAttributes(lane, load, firstMs));
     span.end();
   }
+}
+
+async function* serverSteps<T>(
+  span: Span,
+  request: unknown,
+  inner: RpcSteps<T>,
+): AsyncGenerator<T, T | void, undefined> {
+  const startMs = performance.now();
+  nameSandbox(span, request);
+  try {
+    const answer = yield* inner;
+    nameSandbox(span, answer);
+    return answer;
+  } catch (error) {
+    setFailed(span, error, 'server');
+    throw error;
+  } finally {
+    if (span.isRecording()) span.setAttribute('wrenn.event_loop.delay_ms', loopDelayMs(startMs));
+    span.end();
+  }
+}
+
+function loadAttributes(lane: LaneLoad, load: LaneCall, firstMs: number | undefined): Attributes {
+  return {
+    'wrenn.lane': lane.name,
+    'wrenn.lane.in_flight': load.inFlight,
+    'wrenn.lane.unsent_bytes': load.unsentBytes,
+    'wrenn.lane.window_used_bytes': load.windowUsedBytes,
+    ...(load.queuedMs !== undefined && { 'wrenn.rpc.queued_ms': rounded(load.queuedMs) }),
+    ...(firstMs !== undefined && { 'wrenn.rpc.first_message_ms': rounded(firstMs) }),
+    'wrenn.event_loop.delay_ms': loopDelayMs(load.startMs),
+  };
+}
+
+// Ids of our own making only: whatever else a request or an answer holds stays out of traces.
+function nameSandbox(span: Span, message: unknown): void {
+  if (!span.isRecording() || typeof message !== 'object' || message === null) return;
+  const { sandboxId, sandbox, owner } = message as { sandboxId?: unknown; sandbox?: { id?: unknown }; owner?: unknown };
+  const id = sandboxId ?? sandbox?.id ?? owner;
+  if (typeof id === 'string' && isSandboxId(id)) span.setAttribute('wrenn.sandbox.id', id);
+}
+
+// By gRPC's conventions every status but OK is an error to a client, and to a server only a fault of its own.
+function setFailed(span: Span, error: unknown, side: 'client' | 'server'): void {
+  const code = statusOf(error);
+  span.setAttributes({ 'rpc.response.status_code': Status[code], 'error.type': typeOf(error) });
+  if (side === 'client' || faults.has(code)) span.setStatus({ code: SpanStatusCode.ERROR, message: Status[code] });
+  describeFailure(span, error);
 }
 
 function statusOf(error: unknown): Status {
   if (error instanceof WrennError) return codeOf[error.reason];
   if (error instanceof ServerError || error instanceof ClientError) return error.code;
   return isAbortError(error) ? Status.CANCELLED : Status.INTERNAL;
+}
+
+function rounded(ms: number): number {
+  return Math.round(ms * 1000) / 1000;
 }
 
 // A generator's body runs inside whoever calls next(), so each step must re-enter the context.

@@ -1,33 +1,56 @@
-// Traces leave the process only when the standard OTEL_EXPORTER_OTLP_ENDPOINT names a collector.
-// Without one nothing is registered and every span is a no-op.
+// Traces leave the process only when a standard OTEL_EXPORTER_OTLP_* variable names a collector. Without one
+// nothing is registered and every span is a no-op. A collector that is away, mute or slow costs spans, never time.
 import { context, propagation, trace } from '@opentelemetry/api';
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks';
 import { W3CTraceContextPropagator } from '@opentelemetry/core';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
 import { resourceFromAttributes } from '@opentelemetry/resources';
-import { BatchSpanProcessor, TracerProvider, type SpanProcessor } from '@opentelemetry/sdk-trace';
+import { BatchSpanProcessor, type Sampler, type SpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace';
+
+import { newInstanceId } from '../ids.ts';
+import { type SpanQueue, readTraceSettings } from './settings.ts';
 
 const closeLimitMs = 2000;
+// Nothing we record is longer; what a mistake records is cut.
+const maxValueChars = 1024;
 
 export interface Telemetry {
   close(): Promise<void>;
 }
 
-export function startTelemetry(service: string, otlpEndpoint: string | undefined): Telemetry {
-  if (!otlpEndpoint) return { close: async () => {} };
-  return registerTracing(service, new BatchSpanProcessor({ exporter: new OTLPTraceExporter() }));
+export function startTelemetry(service: string, env: NodeJS.ProcessEnv): Telemetry {
+  const { endpoint, sampler, queue } = readTraceSettings(env);
+  if (!endpoint) return { close: async () => {} };
+  return registerTracing(service, batched(queue), sampler);
 }
 
-// Registers tracing for this process; `processor` receives every ended span.
-export function registerTracing(service: string, processor: SpanProcessor): Telemetry {
+// Registers tracing for this process or thread; `processor` receives every ended span.
+export function registerTracing(service: string, processor: SpanProcessor, sampler?: Sampler): Telemetry {
   const provider = new TracerProvider({
-    resource: resourceFromAttributes({ 'service.name': `wrenn-${service}`, 'service.namespace': 'wrenn' }),
+    resource: resourceFromAttributes({
+      'service.name': `wrenn-${service}`,
+      'service.namespace': 'wrenn',
+      'service.instance.id': newInstanceId(),
+      'process.pid': process.pid,
+    }),
     spanProcessors: [processor],
+    spanLimits: { attributeValueLengthLimit: maxValueChars, attributeCountLimit: 64, eventCountLimit: 64 },
+    ...(sampler && { sampler }),
   });
   context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
   propagation.setGlobalPropagator(new W3CTraceContextPropagator());
   trace.setGlobalTracerProvider(provider);
   return { close: () => withinLimit(provider.shutdown()) };
+}
+
+function batched({ maxSpans, maxBatch, delayMs, timeoutMs }: SpanQueue): SpanProcessor {
+  return new BatchSpanProcessor({
+    exporter: new OTLPTraceExporter(),
+    maxQueueSize: maxSpans,
+    maxExportBatchSize: maxBatch,
+    scheduledDelayMillis: delayMs,
+    exportTimeoutMillis: timeoutMs,
+  });
 }
 
 // The exporter tries a collector that does not answer for 10 s; no service stops later for its sake.

@@ -4,6 +4,7 @@ import { WrennError } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
+import { inSpan, setAttributes } from '@wrenn/kit/telemetry/span';
 
 import type { Leases } from './lease-book.ts';
 import { OwnerQueue } from './owner-queue.ts';
@@ -40,11 +41,12 @@ export class SlotLeases {
     return this.#queue.run(owner, async () => {
       const held = this.#leases.get(owner);
       if (held) return held;
-      const slot = await this.#stock.take();
+      const slot = await inSpan('take slot', {}, () => this.#stock.take());
+      setAttributes({ 'wrenn.slot': slot.index });
       this.#leases.set(owner, slot);
       try {
         await failpoint('network.lease.taken');
-        await this.record();
+        await inSpan('record lease', {}, () => this.record());
       } catch (error) {
         this.#leases.delete(owner);
         this.#stock.putBack(slot);
@@ -65,12 +67,13 @@ export class SlotLeases {
       }
       this.#leases.delete(owner);
       try {
-        await this.record();
+        await inSpan('record lease', {}, () => this.record());
       } catch (error) {
         this.#leases.set(owner, slot);
         throw error;
       }
-      await this.#stock.retire(slot, owner).catch((error: unknown) => {
+      setAttributes({ 'wrenn.slot': slot.index });
+      await inSpan('remove network', {}, () => this.#stock.retire(slot, owner)).catch((error: unknown) => {
         throw notRemoved(owner, error);
       });
       this.#log.info({ sandbox: owner, slot: slot.index }, 'slot released');

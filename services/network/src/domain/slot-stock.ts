@@ -3,6 +3,7 @@
 import { WrennError } from '@wrenn/kit/errors';
 import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
+import { currentCause, inOwnTrace, setAttributes } from '@wrenn/kit/telemetry/span';
 
 import { type Slot, type SlotRange, slotAt } from './slot.ts';
 
@@ -57,6 +58,7 @@ export class SlotStock {
   async take(): Promise<Slot> {
     if (this.#closing.signal.aborted) throw stopping();
     const slot = this.#ready.shift();
+    setAttributes({ 'wrenn.slot.was_ready': slot !== undefined });
     if (slot === undefined && this.#free.length + this.#building <= this.#waiters.length) throw this.#exhausted();
     const waiter = Promise.withResolvers<Slot>();
     if (slot) {
@@ -128,7 +130,9 @@ export class SlotStock {
 
   async #build(slot: Slot): Promise<void> {
     try {
-      await this.#options.networks.build(slot);
+      await inOwnTrace('build slot', { 'wrenn.slot': slot.index }, [currentCause()], () =>
+        this.#options.networks.build(slot),
+      );
     } catch (error) {
       this.#building -= 1;
       await this.#buildFailed(slot, error);
@@ -160,7 +164,9 @@ export class SlotStock {
   async #retryRemoval(slot: Slot): Promise<void> {
     for (let attempt = 1; await this.#waitedToRetry(attempt); attempt += 1) {
       try {
-        await this.#options.networks.remove(slot);
+        await inOwnTrace('remove slot', { 'wrenn.slot': slot.index, 'wrenn.attempt': attempt }, [currentCause()], () =>
+          this.#options.networks.remove(slot),
+        );
       } catch (error) {
         this.#options.log.warn({ err: error, slot: slot.index, attempt }, 'slot still not removed');
         continue;

@@ -70,6 +70,7 @@ fn serve_peer(served: Served, peer: &mut Option<Peer>) -> Result<(), Fatal> {
     {
         eprintln!("wrenn-pager: the working set cannot be written: {error}");
     }
+    turn.say_ended();
     Ok(())
 }
 

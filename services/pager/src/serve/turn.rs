@@ -44,6 +44,12 @@ impl<'a> Turn<'a> {
         &self.record
     }
 
+    /// Says what it did in all.
+    pub fn say_ended(&mut self) {
+        self.count();
+        say::ended(&self.counters);
+    }
+
     pub fn until_the_end(&mut self) -> Result<(), Fatal> {
         loop {
             let ready = self.wait(if self.prefetch.is_some() { WITHOUT_WAITING } else { FOR_EVER })?;
@@ -51,8 +57,7 @@ impl<'a> Turn<'a> {
                 return Ok(());
             }
             if ready.is_asked {
-                self.counters.copied_bytes = self.memory.copied_bytes;
-                self.counters.resident_pages = self.memory.placed_pages;
+                self.count();
                 self.stats.answer(&self.counters);
             }
             match self.serve_events().and_then(|()| self.prefetch_some()) {
@@ -61,6 +66,11 @@ impl<'a> Turn<'a> {
                 Err(End::Fatal(fatal)) => return Err(fatal),
             }
         }
+    }
+
+    fn count(&mut self) {
+        self.counters.copied_bytes = self.memory.copied_bytes;
+        self.counters.resident_pages = self.memory.placed_pages;
     }
 
     fn wait(&self, timeout_ms: libc::c_int) -> Result<Ready, Fatal> {

@@ -25,6 +25,7 @@ pub struct Options {
     pub is_mute: bool,
     /// Runs as this user.
     pub uid: Option<u32>,
+    pub traceparent: Option<&'static str>,
 }
 
 impl Pager {
@@ -54,6 +55,9 @@ impl Pager {
             command.arg("--eager");
         }
         passed.give(&mut command);
+        if let Some(traceparent) = options.traceparent {
+            command.env("TRACEPARENT", traceparent);
+        }
         if let Some(uid) = options.uid {
             command.uid(uid).gid(uid);
         }

@@ -11,6 +11,7 @@ import { appendPlaced, insertSandboxes } from './sandbox-inserts.ts';
 import { applyMove, applyMoves } from './sandbox-moves.ts';
 import { type SandboxRow, sandboxOf } from './sandbox-row.ts';
 import { insertSnapshot } from './snapshot-rows.ts';
+import { tellMove } from './told-moves.ts';
 
 const rolledBack = Symbol('rolled back');
 
@@ -22,19 +23,21 @@ export class PostgresLifecycle implements LifecycleStore {
   }
 
   async beginPause(seen: Sandbox, snapshotId: SnapshotId, reason: string): Promise<Sandbox | undefined> {
-    const { database, clock, log } = this.#parts;
+    const { database, causes, clock, log } = this.#parts;
     const pausing = await database.inTransaction(async (tx) => {
       const now = clock.now();
       if (seen.nextSnapshotId !== snapshotId) await insertSnapshot(tx, snapshotId, seen, false, now);
       return applyMove(tx, seen, { to: 'pausing', reason, nextSnapshotId: snapshotId }, now);
     });
     // Recorded for nothing then: whoever looks for snapshots that nobody needs takes it away.
-    if (pausing) log.info({ sandbox: seen.id, snapshot: snapshotId, reason }, 'pausing');
+    if (!pausing) return undefined;
+    tellMove(causes, seen.id, { to: 'pausing', reason });
+    log.info({ sandbox: seen.id, snapshot: snapshotId, reason }, 'pausing');
     return pausing;
   }
 
   async admitResume(seen: Sandbox, reason: string) {
-    const { database, hosts, quotas, placement, clock, log } = this.#parts;
+    const { database, hosts, quotas, placement, causes, clock, log } = this.#parts;
     const { vcpuCount, memoryBytes } = seen;
     // The sandbox and its disk are counted while it is paused, too.
     const need = { vcpuCount, memoryBytes, diskBytes: 0 };
@@ -50,7 +53,9 @@ export class PostgresLifecycle implements LifecycleStore {
       const sandbox = await applyMove(tx, seen, { to: 'resuming', reason }, now);
       return sandbox && { sandbox, host };
     });
-    if (admitted) log.info({ sandbox: seen.id, snapshot: seen.snapshotId, reason }, 'resuming');
+    if (!admitted) return undefined;
+    tellMove(causes, seen.id, { to: 'resuming', reason });
+    log.info({ sandbox: seen.id, snapshot: seen.snapshotId, reason }, 'resuming');
     return admitted;
   }
 
@@ -118,7 +123,7 @@ export class PostgresLifecycle implements LifecycleStore {
   }
 
   async runAll(children: readonly RunningChild[], expiresAt: Date): Promise<Sandbox[] | undefined> {
-    const { database, clock, log } = this.#parts;
+    const { database, causes, clock, log } = this.#parts;
     const moves = children.map(({ seen, guestAddress }) => ({
       seen,
       move: { to: 'running', reason: 'AGENT_READY', guestAddress, expiresAt } as const,
@@ -129,7 +134,10 @@ export class PostgresLifecycle implements LifecycleStore {
         if (!moved) throw rolledBack;
         return moved;
       });
-      for (const { id } of running) log.info({ sandbox: id, from: 'starting', to: 'running' }, 'state changed');
+      for (const { id } of running) {
+        tellMove(causes, id, { to: 'running', reason: 'AGENT_READY' });
+        log.info({ sandbox: id, from: 'starting', to: 'running' }, 'state changed');
+      }
       return running;
     } catch (error) {
       if (error === rolledBack) return undefined;

@@ -2,6 +2,7 @@
 import type { Clock } from '@wrenn/kit/clock';
 import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
+import type { Causes } from '@wrenn/kit/telemetry/causes';
 import type { Knex } from 'knex';
 
 import type { PortAccess } from '../domain/access.ts';
@@ -20,12 +21,14 @@ import { appendPlaced, insertSandboxes } from './sandbox-inserts.ts';
 import { applyMove } from './sandbox-moves.ts';
 import { type SandboxRow, sandboxOf } from './sandbox-row.ts';
 import { hostsFor } from './snapshot-rows.ts';
+import { tellMove } from './told-moves.ts';
 
 export interface PostgresSandboxesParts {
   readonly database: Database;
   readonly hosts: PostgresHosts;
   readonly quotas: PostgresQuotas;
   readonly placement: Placement;
+  readonly causes: Causes;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -41,7 +44,7 @@ export class PostgresSandboxes implements SandboxStore {
   }
 
   async place(id: SandboxId, spec: CreateSpec, key: CreateKey | undefined): Promise<Placed> {
-    const { database, hosts, quotas, placement, clock, log } = this.#parts;
+    const { database, hosts, quotas, placement, causes, clock, log } = this.#parts;
     const placed = await database.inTurn(async (tx): Promise<Placed> => {
       const known = key && (await claimKey(tx, key, clock.now()));
       if (known) return { kind: 'known', sandbox: known };
@@ -57,6 +60,7 @@ export class PostgresSandboxes implements SandboxStore {
       return { kind: 'placed', sandbox, host };
     });
     if (placed.kind === 'placed') {
+      tellMove(causes, id, { to: 'starting', reason: 'PLACED' });
       log.info({ sandbox: id, host: placed.host.id, template: spec.template.name }, 'sandbox placed');
     }
     return placed;
@@ -104,9 +108,11 @@ export class PostgresSandboxes implements SandboxStore {
   }
 
   async move(seen: Sandbox, move: Move): Promise<Sandbox | undefined> {
-    const { database, clock, log } = this.#parts;
+    const { database, causes, clock, log } = this.#parts;
     const moved = await database.inTransaction((tx) => applyMove(tx, seen, move, clock.now()));
-    if (moved) log.info({ sandbox: seen.id, from: seen.state, to: move.to, reason: move.reason }, 'state changed');
+    if (!moved) return undefined;
+    tellMove(causes, seen.id, move);
+    log.info({ sandbox: seen.id, from: seen.state, to: move.to, reason: move.reason }, 'state changed');
     return moved;
   }
 

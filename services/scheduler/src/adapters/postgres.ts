@@ -3,9 +3,13 @@
 // is waited for: what counts is the time since it last answered anything.
 import type { Log } from '@wrenn/kit/log';
 import { WrennError, messageOf } from '@wrenn/kit/errors';
+import { recordFailure } from '@wrenn/kit/telemetry/failures';
+import { inSpan } from '@wrenn/kit/telemetry/span';
 // Node finds no named export in this CommonJS package (vitest does): take it from the default one.
 import knexPackage, { type Knex } from 'knex';
 import { type Client, DatabaseError } from 'pg';
+
+import { startStatement } from './statement-span.ts';
 
 // For connecting, and for one statement.
 const stepLimitMs = 800;
@@ -28,21 +32,24 @@ export class Database {
 
   // Runs statements, each by itself.
   run<T>(work: (db: Knex) => Promise<T>): Promise<T> {
-    return this.#unlessSilent(() => work(this.#knex));
+    return inSpan('database', {}, () => this.#unlessSilent(() => work(this.#knex)));
   }
 
   inTransaction<T>(work: (tx: Knex.Transaction) => Promise<T>): Promise<T> {
-    return this.#unlessSilent((isGivenUp) => this.#transaction(work, isGivenUp));
+    return inSpan('transaction', {}, () => this.#unlessSilent((isGivenUp) => this.#transaction(work, isGivenUp)));
   }
 
   // One at a time, for transactions that take the same locks: those that would only wait for each other
   // hold no connection meanwhile, and their wait does not count as silence of the database.
   inTurn<T>(work: (tx: Knex.Transaction) => Promise<T>): Promise<T> {
-    return this.#unlessSilent((isGivenUp) => {
-      const turn = this.#lastTurn.then(() => this.#transaction(work, isGivenUp));
-      this.#lastTurn = turn.catch(() => undefined); // Its own caller hears of it.
-      return turn;
-    });
+    return inSpan('transaction', {}, () =>
+      this.#unlessSilent((isGivenUp) => {
+        const mine = inSpan('turn', {}, () => this.#lastTurn);
+        const turn = mine.then(() => this.#transaction(work, isGivenUp));
+        this.#lastTurn = turn.catch(() => undefined); // Its own caller hears of it.
+        return turn;
+      }),
+    );
   }
 
   close(): Promise<void> {
@@ -129,12 +136,15 @@ type Query = (config: unknown, done: (error: Error | null, result?: unknown) => 
 function guard(connection: Client, limitMs: number, onAnswer: KnexOptions['onAnswer']): void {
   const query = connection.query.bind(connection) as Query;
   const guarded: Query = (config, done) => {
+    const span = startStatement(config);
     let isDone = false;
     const cut = () => isDone || connection.connection.stream.destroy();
     const timer = setTimeout(() => setImmediate(cut), limitMs);
     query(config, (error, result) => {
       isDone = true;
       clearTimeout(timer);
+      if (error) recordFailure(span, error);
+      span.end();
       // A statement that was ended for taking too long shows no more life than one that hangs.
       if (!error || (error instanceof DatabaseError && error.code !== queryCanceled)) onAnswer?.();
       done(error, result);

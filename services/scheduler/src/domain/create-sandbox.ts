@@ -6,6 +6,7 @@ import { WrennError } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import { type SandboxId, newSandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
+import { inSpan, inThisContext } from '@wrenn/kit/telemetry/span';
 
 import type { CreateKey } from './create-key.ts';
 import type { CreateQueue } from './create-queue.ts';
@@ -79,13 +80,13 @@ export class CreateSandbox {
     const known = terms.key && (await this.#parts.sandboxes.findByKey(terms.key));
     if (known) return { placed: { kind: 'known', sandbox: known } as const, timings: [] };
     let placeMs = startMs;
-    const placed: Placed = await this.#parts.queue.run(
-      { project: spec.project, queueTimeoutMs: terms.queueTimeoutMs, caller },
-      () => {
-        placeMs = performance.now();
-        return this.#parts.sandboxes.place(id, spec, terms.key);
-      },
-    );
+    const place = () => {
+      placeMs = performance.now();
+      return inSpan('place', {}, () => this.#parts.sandboxes.place(id, spec, terms.key));
+    };
+    const turn = { project: spec.project, queueTimeoutMs: terms.queueTimeoutMs, caller };
+    // Whoever passes on the turn calls it.
+    const placed: Placed = await inSpan('queue', {}, () => this.#parts.queue.run(turn, inThisContext(place)));
     const queuedMs = placeMs - startMs;
     const timings: StageTiming[] = [
       { stage: 'queue', startedAfterMs: 0, durationMs: queuedMs },

@@ -4,6 +4,7 @@ import { type OutboundCall, inMs } from '@wrenn/kit/deadlines';
 import { WrennError, hasReason } from '@wrenn/kit/errors';
 import type { SnapshotId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
+import { currentCause, inOwnTrace } from '@wrenn/kit/telemetry/span';
 
 import type { HostSnapshots } from './ports.ts';
 import type { SnapshotStore } from './snapshot-ports.ts';
@@ -45,7 +46,9 @@ export class Durability {
     const isEarly = performance.now() < (this.#notBeforeMs.get(id) ?? 0);
     if (isEarly || this.#followed.has(id) || this.#closing.signal.aborted) return;
     this.#followed.add(id);
-    this.wait(address, id, inMs(followLimitMs, this.#closing.signal))
+    inOwnTrace('await durable', { 'wrenn.snapshot.id': id }, [currentCause()], () =>
+      this.wait(address, id, inMs(followLimitMs, this.#closing.signal)),
+    )
       .then(
         () => void this.#notBeforeMs.delete(id),
         (error: unknown) => {

@@ -6,6 +6,7 @@ import { type CallDeadline, within } from '@wrenn/kit/deadlines';
 import { failpoint } from '@wrenn/kit/failpoint';
 import { type SandboxId, newSandboxId, newSnapshotId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
+import { StageTimer } from '@wrenn/kit/stage-timer';
 
 import { createLimitMs, hasLeft } from './create-sandbox.ts';
 import { type ForkSpec, forkKeyOf, withAdded } from './fork-request.ts';
@@ -42,7 +43,6 @@ interface Placed {
   readonly children: readonly Sandbox[];
   readonly host: Host;
   readonly settings: Settings;
-  readonly timings: readonly StageTiming[];
 }
 
 const atOnce = 8;
@@ -56,16 +56,16 @@ export class ForkSandbox {
 
   async run(spec: ForkSpec, { caller, onPlaced }: OnceTerms): Promise<Forked> {
     const { operations } = this.#parts;
-    const startMs = performance.now();
+    const timer = new StageTimer();
     for (;;) {
       const childIds = Array.from({ length: spec.count }, () => newSandboxId());
       const mine = childIds.map((id) => operations.begin(id));
       const interrupted = AbortSignal.any(mine.map(({ signal }) => signal));
       try {
-        const placed = await this.#place(spec, childIds, { caller, onPlaced }, interrupted, startMs);
+        const placed = await this.#place(spec, childIds, { caller, onPlaced }, interrupted, timer);
         if (placed === undefined) continue;
         if ('known' in placed) return { sandboxes: placed.known, timings: [] };
-        return await this.#make(placed, caller, interrupted, startMs);
+        return await this.#make(placed, caller, interrupted, timer);
       } finally {
         for (const operation of mine) operation.end();
       }
@@ -78,7 +78,7 @@ export class ForkSandbox {
     childIds: readonly SandboxId[],
     terms: OnceTerms,
     interrupted: AbortSignal,
-    startMs: number,
+    timer: StageTimer,
   ): Promise<Placed | { readonly known: readonly Sandbox[] } | undefined> {
     const { sandboxes, lifecycle, live, operations } = this.#parts;
     const first = requireFound(await sandboxes.find(spec.sandboxId), spec.sandboxId);
@@ -96,18 +96,16 @@ export class ForkSandbox {
       const snapshotId = isRunning ? newSnapshotId() : source.snapshotId;
       if (snapshotId === undefined) throw new Error(`${source.id} is paused and stands on no snapshot`);
       const settings = withAdded(await lifecycle.settings(source.id), spec.env);
-      const placed = await lifecycle.placeFork({ source, snapshotId, childIds, spec, settings, key });
+      const fork = { source, snapshotId, childIds, spec, settings, key };
+      const placed = await timer.time('place', () => lifecycle.placeFork(fork));
       if (!placed) return undefined;
       if (placed.kind === 'known') return await this.#settled(placed.first, terms.caller);
       terms.onPlaced();
       await failpoint('scheduler.fork.placed');
-      const placedMs = performance.now() - startMs;
-      const place: StageTiming = { stage: 'place', startedAfterMs: 0, durationMs: placedMs };
-      if (!operation) return { ...placed, settings, timings: [place] };
+      if (!operation) return { ...placed, settings };
       try {
-        const frozen = await live.take(source, snapshotId, operation);
-        const stages = frozen.timings.map((each) => ({ ...each, startedAfterMs: each.startedAfterMs + placedMs }));
-        return { ...placed, settings, timings: [place, ...stages] };
+        await timer.include(() => live.take(source, snapshotId, operation));
+        return { ...placed, settings };
       } catch (error) {
         await this.#undo(placed.children, placed.host, interrupted.aborted ? interrupted.reason : error);
         throw error;
@@ -118,17 +116,16 @@ export class ForkSandbox {
   }
 
   async #make(
-    { children, host, settings, timings }: Placed,
+    { children, host, settings }: Placed,
     caller: CallDeadline,
     interrupted: AbortSignal,
-    startMs: number,
+    timer: StageTimer,
   ): Promise<Forked> {
     const { lifecycle, vms, clock } = this.#parts;
-    const beganMs = performance.now() - startMs;
     const failed = new AbortController();
     const signal = AbortSignal.any([caller.signal, interrupted, failed.signal]);
     try {
-      const made = await sideBySide(children, atOnce, async (child): Promise<RunningChild> => {
+      const restore = async (child: Sandbox): Promise<RunningChild> => {
         try {
           signal.throwIfAborted();
           const { snapshotId } = child;
@@ -143,14 +140,14 @@ export class ForkSandbox {
           failed.abort();
           throw error;
         }
-      });
+      };
+      const made = await timer.time('restore', () => sideBySide(children, atOnce, restore));
       await failpoint('scheduler.fork.made');
       caller.signal.throwIfAborted();
       const expiresAt = new Date(clock.now().getTime() + (children[0]?.ttlMs ?? 0));
       const sandboxes = await lifecycle.runAll(made, expiresAt);
       if (!sandboxes) throw destroyedMeanwhile(children.map(({ id }) => id).join(', '));
-      const durationMs = performance.now() - startMs - beganMs;
-      return { sandboxes, timings: [...timings, { stage: 'restore', startedAfterMs: beganMs, durationMs }] };
+      return { sandboxes, timings: timer.stages };
     } catch (error) {
       const cause = interrupted.aborted ? interrupted.reason : caller.signal.aborted ? hasLeft(caller, error) : error;
       await this.#undo(children, host, cause);

@@ -2,6 +2,7 @@
 // in the database but not here is a leftover of another life.
 import { WrennError } from '@wrenn/kit/errors';
 import type { SandboxId } from '@wrenn/kit/ids';
+import { inSpan } from '@wrenn/kit/telemetry/span';
 
 import { whileCalled } from './while-called.ts';
 
@@ -45,7 +46,7 @@ export class Operations {
       const operation = this.tryBegin(id);
       if (operation) return operation;
       const { done } = this.#entries.get(id) as Entry;
-      await whileCalled(done, caller, `the caller left while ${id} was busy`);
+      await inSpan('turn', {}, () => whileCalled(done, caller, `the caller left while ${id} was busy`));
     }
   }
 
@@ -56,7 +57,7 @@ export class Operations {
       if (operation) return operation;
       const entry = this.#entries.get(id) as Entry;
       entry.abort.abort(new WrennError('STATE_CONFLICT', `${id} is being destroyed`));
-      await entry.done;
+      await inSpan('turn', {}, () => entry.done);
     }
   }
 

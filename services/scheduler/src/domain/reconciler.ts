@@ -5,6 +5,8 @@ import { inMs } from '@wrenn/kit/deadlines';
 import { hasReason } from '@wrenn/kit/errors';
 import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
+import type { Causes } from '@wrenn/kit/telemetry/causes';
+import { inOwnTrace } from '@wrenn/kit/telemetry/span';
 
 import { createLimitMs } from './create-sandbox.ts';
 import type { DestroySandbox } from './destroy-sandbox.ts';
@@ -23,6 +25,7 @@ export interface ReconcilerParts {
   readonly operations: Operations;
   readonly destroy: DestroySandbox;
   readonly settler: SettleSandbox;
+  readonly causes: Causes;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -66,13 +69,13 @@ export class Reconciler {
       const host = alive.find(({ id }) => id === sandbox.hostId);
       if (sandbox.state === 'destroying') {
         // Its failure is logged by the release.
-        if (host || sandbox.hostId === undefined) void destroy.release(sandbox);
+        if (host || sandbox.hostId === undefined) void this.#traced(sandbox.id, () => destroy.release(sandbox));
         continue;
       }
       const reason = this.#abandonmentOf(sandbox);
       if (reason === undefined) continue;
       const message = 'the scheduler that was creating it ended before it was ready';
-      const ended = await sandboxes.move(sandbox, { to: 'error', reason, message });
+      const ended = await this.#traced(sandbox.id, () => sandboxes.move(sandbox, { to: 'error', reason, message }));
       if (ended && host) this.#remove(host, sandbox.id);
     }
   }
@@ -113,7 +116,8 @@ export class Reconciler {
     for (const sandbox of idle.filter(isUnsettled)) {
       const vm = listed.find(({ sandboxId }) => sandboxId === sandbox.id);
       // Not awaited: it may have to remove what is left of a VM.
-      void this.#settle(host, sandbox, vm, isSecondLook(sandbox));
+      const isSecond = isSecondLook(sandbox);
+      void this.#traced(sandbox.id, () => this.#settle(host, sandbox, vm, isSecond));
     }
     this.#doubts.set(host.id, doubts);
     const placedIds = new Set(placed.map(({ id }) => id));
@@ -121,15 +125,22 @@ export class Reconciler {
     await this.#removeStrangers(host, strange, isSecondLook);
   }
 
+  // What looking brought to light is done in a trace of its own.
+  #traced<T>(id: SandboxId, work: () => Promise<T>): Promise<T> {
+    return inOwnTrace('reconcile', { 'wrenn.sandbox.id': id }, [this.#parts.causes.of(id)], work);
+  }
+
   async #endAbsent(host: Host, sandbox: Sandbox): Promise<void> {
     const message = `host ${host.id} does not know it any more`;
-    const ended = await this.#parts.sandboxes.move(sandbox, { to: 'error', reason: 'VMM_LOST', message });
+    const move = { to: 'error', reason: 'VMM_LOST', message } as const;
+    const ended = await this.#traced(sandbox.id, () => this.#parts.sandboxes.move(sandbox, move));
     if (ended) this.#remove(host, sandbox.id);
   }
 
   async #endDead(host: Host, sandbox: Sandbox, vm: HostVm): Promise<void> {
     const message = vm.deathMessage.slice(0, 1000);
-    const ended = await this.#parts.sandboxes.move(sandbox, { to: 'error', reason: deathReasonOf(vm), message });
+    const move = { to: 'error', reason: deathReasonOf(vm), message } as const;
+    const ended = await this.#traced(sandbox.id, () => this.#parts.sandboxes.move(sandbox, move));
     if (ended) this.#remove(host, sandbox.id);
   }
 
@@ -181,7 +192,7 @@ export class Reconciler {
       const listed = await vms.list(host.address, inMs(listLimitMs));
       if (!listed.some(({ sandboxId }) => sandboxId === id)) return;
       log.warn({ sandbox: id, host: host.id }, 'removing the VM of a paused sandbox');
-      await vms.destroy(host.address, id, inMs(removeLimitMs));
+      await this.#traced(id, () => vms.destroy(host.address, id, inMs(removeLimitMs)));
     } catch (error) {
       log.warn({ err: error, sandbox: id, host: host.id }, 'removing a VM failed; it will be tried again');
     } finally {
@@ -194,8 +205,7 @@ export class Reconciler {
     this.#removals.add(id);
     const { vms, log } = this.#parts;
     log.info({ sandbox: id, host: host.id }, 'removing a VM that no sandbox needs');
-    vms
-      .destroy(host.address, id, inMs(removeLimitMs))
+    this.#traced(id, () => vms.destroy(host.address, id, inMs(removeLimitMs)))
       .catch((error: unknown) => {
         log.warn({ err: error, sandbox: id, host: host.id }, 'removing a VM failed; it will be tried again');
       })

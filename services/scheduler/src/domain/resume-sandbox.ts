@@ -6,12 +6,13 @@ import { WrennError } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
+import { StageTimer } from '@wrenn/kit/stage-timer';
 
 import type { Host } from './host.ts';
 import { destroyedMeanwhile, requireFound, requireRunning, stateConflict } from './lookup.ts';
 import type { Operation, Operations } from './operations.ts';
 import type { LifecycleResult } from './pause-sandbox.ts';
-import type { Bell, HostVms, SandboxStore, StageTiming } from './ports.ts';
+import type { Bell, HostVms, SandboxStore } from './ports.ts';
 import type { Sandbox } from './sandbox.ts';
 import { SharedWork } from './shared-work.ts';
 import type { LifecycleStore } from './snapshot-ports.ts';
@@ -77,20 +78,17 @@ export class ResumeSandbox {
   // Undefined when it was not as it was seen any more.
   async #inTurn(seen: Sandbox, terms: ResumeTerms): Promise<LifecycleResult | undefined> {
     const { operations, lifecycle } = this.#parts;
-    const startMs = performance.now();
+    const timer = new StageTimer();
     const operation = await operations.turn(seen.id, this.#closing.signal);
     try {
       const settings = await lifecycle.settings(seen.id);
-      const admitted = await lifecycle.admitResume(seen, terms.reason);
+      const admitted = await timer.time('place', () => lifecycle.admitResume(seen, terms.reason));
       if (!admitted) return undefined;
       await failpoint('scheduler.resume.claimed');
-      const placedMs = performance.now() - startMs;
       const { sandbox, host } = admitted;
       const template = { name: sandbox.template, image: '', defaultUser: settings.defaultUser };
-      const made = await this.#make(sandbox, host, { ...settings, template }, terms, operation);
-      const later = made.timings.map((each) => ({ ...each, startedAfterMs: each.startedAfterMs + placedMs }));
-      const place: StageTiming = { stage: 'place', startedAfterMs: 0, durationMs: placedMs };
-      return { sandbox: made.sandbox, timings: [place, ...later] };
+      const make = () => this.#make(sandbox, host, { ...settings, template }, terms, operation);
+      return { sandbox: (await timer.include(make)).sandbox, timings: timer.stages };
     } finally {
       operation.end();
     }

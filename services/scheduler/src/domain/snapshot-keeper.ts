@@ -6,6 +6,7 @@ import { inMs } from '@wrenn/kit/deadlines';
 import { hasReason } from '@wrenn/kit/errors';
 import type { SandboxId, SnapshotId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
+import { inOwnTrace } from '@wrenn/kit/telemetry/span';
 
 import type { Durability } from './durability.ts';
 import { type Host, isAlive } from './host.ts';
@@ -90,7 +91,9 @@ export class SnapshotKeeper {
     const { hostSnapshots, log } = this.#parts;
     log.info({ snapshot: id, host: host.id }, 'deleting a snapshot that nobody needs');
     try {
-      await hostSnapshots.delete(host.address, id, inMs(deleteLimitMs));
+      await inOwnTrace('delete snapshot', { 'wrenn.snapshot.id': id }, [], () =>
+        hostSnapshots.delete(host.address, id, inMs(deleteLimitMs)),
+      );
     } catch (error) {
       log.warn({ err: error, snapshot: id, host: host.id }, 'deleting a snapshot failed; it will be tried again');
     }

@@ -3,6 +3,7 @@
 import { Worker } from 'node:worker_threads';
 
 import { type Reason, WrennError } from '@wrenn/kit/errors';
+import { inSpan, inThisContext, setAttributes } from '@wrenn/kit/telemetry/span';
 
 import type { jobs } from './jobs.ts';
 
@@ -25,6 +26,7 @@ interface Failure {
 
 export interface Answer {
   readonly number: number;
+  readonly tookMs: number;
   readonly output?: unknown;
   readonly failure?: Failure;
 }
@@ -36,6 +38,7 @@ export interface WorkerSettings {
 interface Waiter {
   readonly resolve: (output: never) => void;
   readonly reject: (error: Error) => void;
+  readonly tell: (tookMs: number) => void;
 }
 
 export class JobThread {
@@ -50,10 +53,18 @@ export class JobThread {
     this.#settings = settings;
   }
 
-  async run<K extends JobKind>(
+  run<K extends JobKind>(kind: K, input: Parameters<Jobs[K]>[0], signal?: AbortSignal): Promise<ReturnType<Jobs[K]>> {
+    return inSpan(`thread: ${kind}`, {}, () => this.#run(kind, input, signal));
+  }
+
+  async close(): Promise<void> {
+    await this.#worker?.terminate();
+  }
+
+  async #run<K extends JobKind>(
     kind: K,
     input: Parameters<Jobs[K]>[0],
-    signal?: AbortSignal,
+    signal: AbortSignal | undefined,
   ): Promise<ReturnType<Jobs[K]>> {
     signal?.throwIfAborted();
     const flag = new SharedArrayBuffer(4);
@@ -62,7 +73,9 @@ export class JobThread {
     const number = (this.#last += 1);
     try {
       return await new Promise((resolve, reject) => {
-        this.#waiters.set(number, { resolve, reject });
+        // What it did not take it waited for others.
+        const tell = inThisContext((tookMs: number) => setAttributes({ 'wrenn.thread.took_ms': tookMs }));
+        this.#waiters.set(number, { resolve, reject, tell });
         const order: Order = { number, kind, input, flag };
         const worker = this.#running();
         worker.ref();
@@ -71,10 +84,6 @@ export class JobThread {
     } finally {
       signal?.removeEventListener('abort', cancel);
     }
-  }
-
-  async close(): Promise<void> {
-    await this.#worker?.terminate();
   }
 
   #running(): Worker {
@@ -87,8 +96,9 @@ export class JobThread {
     return worker;
   }
 
-  #answer({ number, output, failure }: Answer): void {
+  #answer({ number, output, failure, tookMs }: Answer): void {
     const waiter = this.#waiters.get(number);
+    waiter?.tell(tookMs);
     this.#waiters.delete(number);
     // Idle, it does not keep the process from ending.
     if (this.#waiters.size === 0) this.#worker?.unref();

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { syncDirectory, writeDurably } from '@wrenn/kit/durable-file';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { SnapshotId } from '@wrenn/kit/ids';
+import { inSpan } from '@wrenn/kit/telemetry/span';
 
 import type { DiskBackend } from '../domain/disk-backend.ts';
 import { blocksOf } from '../domain/memory-map.ts';
@@ -35,6 +36,8 @@ import type { SnapshotMemory } from './snapshot-memory.ts';
 import type { StagedSnapshots } from './staged-snapshots.ts';
 import type { StoreDirectory } from './store-directory.ts';
 import type { VerifiedFiles } from './verified-files.ts';
+
+const pageBytes = 4096;
 
 export interface SnapshotWriterParts {
   readonly directory: StoreDirectory;
@@ -81,14 +84,24 @@ export class SnapshotWriter implements SnapshotPreparer {
     const from = parent && (await memory.parentOf(parent.id));
     const ramPath = staged.ramPath(id);
     const order = { id, generation, ramPath, memoryBytes, parent: from, directory };
-    const { builds, runCount } = await thread.run('writeMemory', order, signal);
-    await failpoint('store.snapshot.memory-written');
-    await this.#copySmall(directory, record, parent);
-    await this.#addLayer(directory, record, parent, signal);
-    await failpoint('store.snapshot.layer-added');
-    const files = await this.#sealOwn(directory, id, builds[0]!.storedBytes, signal);
-    for (const build of builds.slice(1))
-      Object.assign(files, await this.#linkBuild(directory, build.id, from!, parent!));
+    const { builds, runCount } = await inSpan('write memory', { 'wrenn.memory.bytes': memoryBytes }, async (span) => {
+      const written = await thread.run('writeMemory', order, signal);
+      const { storedBytes } = written.builds[0]!;
+      span.setAttributes({ 'wrenn.memory.stored_bytes': storedBytes, 'wrenn.memory.pages': storedBytes / pageBytes });
+      span.setAttribute('wrenn.memory.read_bytes', written.readBytes);
+      await failpoint('store.snapshot.memory-written');
+      return written;
+    });
+    await inSpan('copy state', {}, () => this.#copySmall(directory, record, parent));
+    await inSpan('add disk layer', {}, async () => {
+      await this.#addLayer(directory, record, parent, signal);
+      await failpoint('store.snapshot.layer-added');
+    });
+    const files = await inSpan('seal', {}, () => this.#sealOwn(directory, id, builds[0]!.storedBytes, signal));
+    await inSpan('link parents', { 'wrenn.snapshot.builds': builds.length }, async () => {
+      for (const build of builds.slice(1))
+        Object.assign(files, await this.#linkBuild(directory, build.id, from!, parent!));
+    });
     const diskLayer = layerName(id);
     const own = { id, generation, memoryBytes: builds[0]!.storedBytes, diskLayer };
     const chain = buildsOver(own, parent);
@@ -98,8 +111,10 @@ export class SnapshotWriter implements SnapshotPreparer {
     const { frozenDirectory: _frozenDirectory, format: _format, ...facts } = record;
     const stored = chain.map((build) => (files[memfileName(build.id)] ? build : { ...build, memoryBytes: 0 }));
     const manifest = { format: 'wrenn.snapshot/1' as const, ...facts, memoryRuns: runCount, builds: stored, files };
-    await syncDirectory(directory);
-    await writeDurably(join(directory, manifestName), snapshotManifestText(manifest), 0o444);
+    await inSpan('write manifest', {}, async () => {
+      await syncDirectory(directory);
+      await writeDurably(join(directory, manifestName), snapshotManifestText(manifest), 0o444);
+    });
     await failpoint('store.snapshot.manifest-written');
     return manifest;
   }

@@ -19,6 +19,7 @@ import { WrennError, invalidField } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import { isSnapshotId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
+import { inSpan } from '@wrenn/kit/telemetry/span';
 
 import { ramName, vmstateName, workingSetName } from '../domain/snapshot.ts';
 import { type StagedRecord, parseStagedRecord, stagedRecordText } from '../domain/snapshot-manifest.ts';
@@ -81,7 +82,7 @@ export class StagedSnapshots implements StagedFiles {
 
   async stage(record: StagedRecord): Promise<void> {
     const { id } = record;
-    if (!this.#begun.has(id)) await this.#note(record);
+    if (!this.#begun.has(id)) await inSpan('note', {}, () => this.#note(record));
     await failpoint('store.snapshot.stage-noted');
     if (!(await this.#finish(record))) {
       throw new WrennError('SOURCE_NOT_FOUND', `${record.frozenDirectory} lacks what a frozen VM leaves`);
@@ -155,9 +156,19 @@ export class StagedSnapshots implements StagedFiles {
     const { id, sandboxId, frozenDirectory } = record;
     const home = this.home(id);
     if (existsSync(join(home, doneName))) return existsSync(this.ramPath(id)) && existsSync(this.layerPath(id));
-    for (const name of [ramName, vmstateName, workingSetName]) moveIn(frozenDirectory, home, name);
-    await failpoint('store.snapshot.stage-memory-taken');
+    await inSpan('take memory', {}, async () => {
+      for (const name of [ramName, vmstateName, workingSetName]) moveIn(frozenDirectory, home, name);
+      await failpoint('store.snapshot.stage-memory-taken');
+    });
     if (!existsSync(this.ramPath(id)) || !existsSync(this.vmstatePath(id))) return false;
+    if (!(await inSpan('take disk', {}, () => this.#takeDisk(record)))) return false;
+    this.#ram.forget(sandboxId);
+    renameSync(join(home, begunName), join(home, doneName));
+    await failpoint('store.snapshot.staged');
+    return true;
+  }
+
+  async #takeDisk({ id, sandboxId }: StagedRecord): Promise<boolean> {
     if (!existsSync(this.layerPath(id)) && existsSync(join(this.#directory.disks, sandboxId, diskName))) {
       await rename(join(this.#directory.disks, sandboxId), join(this.#directory.staged, id));
     }
@@ -166,9 +177,6 @@ export class StagedSnapshots implements StagedFiles {
     // No VM may change it any more, and those of any uid may read it.
     await chown(this.layerPath(id), 0, 0);
     await chmod(this.layerPath(id), 0o444);
-    this.#ram.forget(sandboxId);
-    renameSync(join(home, begunName), join(home, doneName));
-    await failpoint('store.snapshot.staged');
     return true;
   }
 

@@ -2,10 +2,11 @@
 // for it, and after a while.
 import type { SnapshotId } from '@wrenn/kit/ids';
 import { WrennError } from '@wrenn/kit/errors';
+import { type SpanContext, currentCause } from '@wrenn/kit/telemetry/span';
 
 export interface CommitQueueParts {
   // Rejects when the commit fails, or soon after the signal aborts.
-  readonly commit: (id: SnapshotId, signal: AbortSignal) => Promise<void>;
+  readonly commit: (id: SnapshotId, signal: AbortSignal, cause: SpanContext | undefined) => Promise<void>;
   readonly parentOf: (id: SnapshotId) => SnapshotId | null;
   readonly retryMs: number;
 }
@@ -13,6 +14,7 @@ export interface CommitQueueParts {
 interface Entry {
   readonly id: SnapshotId;
   readonly cancel: AbortController;
+  readonly cause: SpanContext | undefined; // What had it committed.
   readonly ended: Promise<void>;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
@@ -36,7 +38,14 @@ export class CommitQueue {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     // Nobody has to wait for it: a failure is kept besides.
     promise.catch(() => undefined);
-    this.#entries.set(id, { id, cancel: new AbortController(), ended: promise, resolve, reject });
+    this.#entries.set(id, {
+      id,
+      cancel: new AbortController(),
+      cause: currentCause(),
+      ended: promise,
+      resolve,
+      reject,
+    });
     void this.#work();
   }
 
@@ -75,7 +84,7 @@ export class CommitQueue {
         const parent = this.#parts.parentOf(entry.id);
         const failure = parent === null ? undefined : this.#failures.get(parent);
         if (failure) throw failure;
-        await this.#parts.commit(entry.id, entry.cancel.signal);
+        await this.#parts.commit(entry.id, entry.cancel.signal, entry.cause);
         this.#end(entry);
       } catch (error) {
         this.#end(entry, entry.cancel.signal.aborted ? this.#cancelled(entry.id) : (error as Error));

@@ -1,5 +1,7 @@
 // Work under one key: shared holders run together, an exclusive one runs alone. First come, first
 // served, so that a stream of shared holders cannot keep an exclusive one waiting for ever.
+import { inSpan } from '@wrenn/kit/telemetry/span';
+
 interface Waiter {
   readonly isExclusive: boolean;
   readonly start: () => void;
@@ -30,10 +32,11 @@ export class KeyedLocks {
   async #hold<T>(key: string, isExclusive: boolean, work: () => Promise<T>): Promise<T> {
     const lock = this.#locks.get(key) ?? { holders: 0, isExclusive, queue: [] };
     this.#locks.set(key, lock);
-    await new Promise<void>((start) => {
-      lock.queue.push({ isExclusive, start });
-      admit(lock);
-    });
+    const { promise: admitted, resolve: start } = Promise.withResolvers<void>();
+    lock.queue.push({ isExclusive, start });
+    admit(lock);
+    const isWaiting = lock.queue.some((waiter) => waiter.start === start);
+    await (isWaiting ? inSpan('lock', {}, () => admitted) : admitted);
     try {
       return await work();
     } finally {

@@ -3,6 +3,7 @@
 import { WrennError, invalidField, messageOf } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { SandboxId, SnapshotId } from '@wrenn/kit/ids';
+import { inOwnTrace, inSpan, setAttributes } from '@wrenn/kit/telemetry/span';
 
 import { CommitQueue } from './commit-queue.ts';
 import { nextGeneration } from './generations.ts';
@@ -26,7 +27,8 @@ export class Snapshots {
   constructor(parts: SnapshotsParts) {
     this.#parts = parts;
     this.#commits = new CommitQueue({
-      commit: (id, signal) => this.#commit(id, signal),
+      commit: (id, signal, cause) =>
+        inOwnTrace('commit', { 'wrenn.snapshot.id': id }, [cause], () => this.#commit(id, signal)),
       parentOf: (id) => parts.staged.find(id)?.parentId ?? null,
       retryMs: parts.retryMs,
     });
@@ -210,14 +212,20 @@ export class Snapshots {
     const base = baseId === null ? undefined : readable(baseId, committed.read(baseId));
     const { image, imageDigest, diskBytes: virtualBytes } = chain[0] ?? base!;
     check.requireImage(image, imageDigest);
-    const isBaseSound = base === undefined || (await check.require(base, signal));
-    await Promise.all(chain.map((record) => check.requireLayer(record)));
+    const isBaseSound = await inSpan('check', {}, async () => {
+      const isSound = base === undefined || (await check.require(base, signal));
+      await Promise.all(chain.map((record) => check.requireLayer(record)));
+      return isSound;
+    });
     const layers = [
       ...chain.map((record) => ({ id: record.id, path: staged.layerPath(record.id) })),
       ...(base ? committed.layers(base) : []),
     ];
     const order = { id: diskId, parentId: id, layers, image, imageDigest, virtualBytes };
-    const outcomes = await Promise.allSettled([memory.open(id, diskId, isBaseSound), disks.createOver(order)]);
+    const outcomes = await Promise.allSettled([
+      inSpan('open memory', {}, () => memory.open(id, diskId, isBaseSound)),
+      inSpan('make disk', { 'wrenn.disk.layers': layers.length }, () => disks.createOver(order)),
+    ]);
     const [opened, disk] = outcomes;
     if (opened.status === 'fulfilled' && disk.status === 'fulfilled') {
       log.info(
@@ -234,7 +242,13 @@ export class Snapshots {
     const { staged, committed, memory, preparer, check, locks, log, clock } = this.#parts;
     const record = staged.find(id);
     if (!record) return;
-    const { parentId, generation } = record;
+    const { parentId, generation, sandboxId } = record;
+    const type = generation === 0 ? 'full' : 'diff';
+    setAttributes({
+      'wrenn.sandbox.id': sandboxId,
+      'wrenn.snapshot.generation': generation,
+      'wrenn.snapshot.type': type,
+    });
     const beganMs = clock.now().getTime();
     try {
       const parent = parentId === null ? undefined : readable(parentId, committed.read(parentId));
@@ -242,7 +256,7 @@ export class Snapshots {
       await locks.exclusive(snapshotKey(id), async () => {
         try {
           signal.throwIfAborted();
-          await committed.publish(prepared.path, id, this.#condemned.has(id));
+          await inSpan('publish', {}, () => committed.publish(prepared.path, id, this.#condemned.has(id)));
         } catch (error) {
           await preparer.discard(prepared);
           throw error;
@@ -250,10 +264,11 @@ export class Snapshots {
         await failpoint('store.snapshot.published');
         check.accept(prepared.manifest);
         memory.forget(id);
-        await staged.remove(id);
+        await inSpan('remove staged', {}, () => staged.remove(id));
       });
       const { builds, memoryRuns } = prepared.manifest;
       const facts = { generation, runs: memoryRuns, memoryBytes: builds[0]!.memoryBytes };
+      setAttributes({ 'wrenn.snapshot.runs': memoryRuns, 'wrenn.snapshot.memory_bytes': facts.memoryBytes });
       log.info({ snapshot: id, ...facts, ms: clock.now().getTime() - beganMs }, 'snapshot committed');
     } catch (error) {
       if (!signal.aborted) log.error({ err: error, snapshot: id }, 'snapshot not committed');
@@ -261,7 +276,9 @@ export class Snapshots {
     }
     await failpoint('store.snapshot.committed');
     // Not awaited: a collection may itself wait for this commit to end.
-    this.collect().catch((error: unknown) => log.error({ err: error }, 'deleted snapshots could not be removed'));
+    inSpan('collect', {}, () => this.collect()).catch((error: unknown) =>
+      log.error({ err: error }, 'deleted snapshots could not be removed'),
+    );
   }
 
   // Whether it is gone.

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { inMs } from '@wrenn/kit/deadlines';
 import type { Lanes } from '@wrenn/kit/lanes';
 import type { Log } from '@wrenn/kit/log';
+import { untraced } from '@wrenn/kit/telemetry/span';
 import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 
 const periodMs = 3000;
@@ -48,7 +49,7 @@ export class HostReport {
   readonly #running: Promise<void>;
 
   constructor(scheduler: Lanes, facts: HostFacts, host: HostCapacity, log: Log) {
-    this.#running = this.#run(scheduler, facts, host, log);
+    this.#running = untraced(() => this.#run(scheduler, facts, host, log));
   }
 
   async close(): Promise<void> {

@@ -11,6 +11,7 @@ import { z } from 'zod';
 import { WrennError } from '@wrenn/kit/errors';
 import { type ProcessIdentity, identifyProcess, isRunning } from '@wrenn/kit/process-identity';
 import { runProgram } from '@wrenn/kit/run-program';
+import { addReportedSpan, setAttributes, traceEnvironment } from '@wrenn/kit/telemetry/span';
 
 import type { OpenedSnapshot } from '../domain/snapshot.ts';
 import type { Death } from '../domain/vm.ts';
@@ -26,13 +27,18 @@ export interface PagerStart {
   readonly enterCgroup: (pid: number) => void;
 }
 
-const lineShape = z.object({
-  event: z.enum(['listening', 'prefetched', 'fatal']),
-  reason: z.string().optional(),
-  message: z.string().optional(),
-});
+const count = z.number().int().nonnegative();
+const lineShape = z.discriminatedUnion('event', [
+  z.object({ event: z.literal('listening') }),
+  z.object({ event: z.literal('prefetched'), pages: count, us: count }),
+  z.object({ event: z.literal('fatal'), reason: z.string().optional(), message: z.string().optional() }),
+  z.object({ event: z.literal('ended'), faults: count, prefetched_pages: count, copied_bytes: count }),
+]);
 type Line = z.infer<typeof lineShape>;
+type LineOf<E extends Line['event']> = Extract<Line, { event: E }>;
 
+const dumpShape = z.object({ pages: count });
+const pageBytes = 4096;
 const pollMs = 2;
 const goneLookMs = 250;
 const firstFd = 3;
@@ -65,7 +71,7 @@ export class Pager {
     if (isEager) args.push('--eager');
     const [command, ...rest] = [...unprivileged(uid), this.#program, ...args] as [string, ...string[]];
     const stdio = ['ignore' as const, said, said, ...passed.map(({ fd }) => fd)];
-    const child = spawn(command, rest, { detached: true, cwd: '/', stdio, env: {} });
+    const child = spawn(command, rest, { detached: true, cwd: '/', stdio, env: traceEnvironment() });
     await new Promise<void>((resolve, reject) => child.once('spawn', resolve).once('error', reject));
     enterCgroup(child.pid!);
     setPriority(child.pid!, guestNiceness);
@@ -77,8 +83,20 @@ export class Pager {
   }
 
   // Resolves once what is fetched before the VM may go on is in place.
-  awaitPrefetched(process: ProcessIdentity, paths: VmPaths): Promise<void> {
-    return this.#await('prefetched', process, paths);
+  async awaitPrefetched(process: ProcessIdentity, paths: VmPaths): Promise<void> {
+    const { pages, us } = await this.#await('prefetched', process, paths);
+    addReportedSpan('prefetch', us / 1000, { 'wrenn.memory.pages': pages });
+  }
+
+  // Notes what one that has ended did in all.
+  async noteWork(paths: VmPaths): Promise<void> {
+    const ended = (await linesOf(paths)).find((line) => line.event === 'ended');
+    if (!ended) return;
+    setAttributes({
+      'wrenn.pager.faults': ended.faults,
+      'wrenn.pager.prefetched_pages': ended.prefetched_pages,
+      'wrenn.pager.copied_bytes': ended.copied_bytes,
+    });
   }
 
   // Writes what a stopped VM changed in its mapped memory.
@@ -86,7 +104,9 @@ export class Pager {
     const address = (await readFile(paths.ramAddress, 'utf8')).trim();
     const { size } = await stat(paths.ramBase);
     const where = ['--pid', String(pid), '--address', address, '--bytes', String(size)];
-    await runProgram(this.#program, ['dump', ...where, '--out', paths.ram]);
+    const said = await runProgram(this.#program, ['dump', ...where, '--out', paths.ram]);
+    const { pages } = dumpShape.parse(JSON.parse(said));
+    setAttributes({ 'wrenn.memory.pages': pages, 'wrenn.memory.bytes': pages * pageBytes });
   }
 
   // Resolves when it is gone, or when nobody cares any more.
@@ -98,7 +118,7 @@ export class Pager {
 
   // Why a VM ended, where its pager knows better.
   async explain(death: Death, process: ProcessIdentity, paths: VmPaths): Promise<Death> {
-    const fatal = (await linesOf(paths)).find(({ event }) => event === 'fatal');
+    const fatal = (await linesOf(paths)).find((line) => line.event === 'fatal');
     if (fatal) {
       const reason = fatal.reason === 'SNAPSHOT_CORRUPT' ? 'MEMORY_CORRUPT' : 'PAGER_DIED';
       return { reason, message: fatal.message ?? 'a page could not be given' };
@@ -106,10 +126,11 @@ export class Pager {
     return isRunning(process) ? death : { reason: 'PAGER_DIED', message: 'QEMU or its pager ended unexpectedly' };
   }
 
-  async #await(event: Line['event'], process: ProcessIdentity, paths: VmPaths): Promise<void> {
+  async #await<E extends Line['event']>(event: E, process: ProcessIdentity, paths: VmPaths): Promise<LineOf<E>> {
     for (;;) {
       const lines = await linesOf(paths);
-      if (lines.some((line) => line.event === event)) return;
+      const said = lines.find((line): line is LineOf<E> => line.event === event);
+      if (said) return said;
       const fatal = lines.find((line) => line.event === 'fatal');
       if (fatal) {
         const reason = fatal.reason === 'SNAPSHOT_CORRUPT' ? 'SNAPSHOT_CORRUPT' : 'VMM_START_FAILED';

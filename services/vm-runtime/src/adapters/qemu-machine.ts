@@ -3,9 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { WrennError } from '@wrenn/kit/errors';
 import { isRunning, signalProcess } from '@wrenn/kit/process-identity';
+import type { StageTimer } from '@wrenn/kit/stage-timer';
 
 import { ConsoleRing } from '../domain/console-ring.ts';
-import type { StageTimer } from '../domain/stage-timer.ts';
 import type { Death, Machine, MachineProcesses } from '../domain/vm.ts';
 import { answersWithin } from '../domain/watchdog.ts';
 import type { Pager } from './pager.ts';

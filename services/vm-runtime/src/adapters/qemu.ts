@@ -82,11 +82,11 @@ export class Qemu implements Vmm {
       if (!(await hasEndedWithin(process, killLimitMs))) throw new Error(`QEMU ${process.pid} does not end`);
     }
     // A pager ends by itself when its VM does, after it has written down which pages were touched.
-    const { pagerSocket } = this.#paths(sandboxId);
-    for (const process of processesNamed(pagerSocket, '--listen')) {
-      if (await hasEndedWithin(process, killLimitMs)) continue;
-      signalProcess(process, 'SIGKILL');
+    const paths = this.#paths(sandboxId);
+    for (const process of processesNamed(paths.pagerSocket, '--listen')) {
+      if (!(await hasEndedWithin(process, killLimitMs))) signalProcess(process, 'SIGKILL');
       if (!(await hasEndedWithin(process, killLimitMs))) throw new Error(`pager ${process.pid} does not end`);
+      await this.#options.pager.noteWork(paths);
     }
   }
 

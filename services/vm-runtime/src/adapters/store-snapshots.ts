@@ -28,6 +28,7 @@ export class StoreSnapshots implements Snapshots {
     const { headerPath, vmstatePath, workingSetPath, runCount, disk } = opened;
     return {
       machine: factsOf(snapshot.machine),
+      generation: snapshot.generation,
       // What a Full stores says nothing of what was changed last.
       changedBytes: snapshot.generation > 0 ? Number(snapshot.builds[0]?.memoryBytes ?? 0n) : 0,
       headerPath,

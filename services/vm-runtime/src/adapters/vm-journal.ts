@@ -9,6 +9,7 @@ import { writeDurably } from '@wrenn/kit/durable-file';
 import { failpoint } from '@wrenn/kit/failpoint';
 import { type SandboxId, type SnapshotId, isSandboxId, isSnapshotId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
+import { inSpan } from '@wrenn/kit/telemetry/span';
 
 import { memorySources } from '../domain/memory-source.ts';
 import type { Journal, VmRecord } from '../domain/vm.ts';
@@ -47,13 +48,15 @@ export class VmJournal implements Journal {
     this.#log = log;
   }
 
-  async write(record: VmRecord): Promise<void> {
-    const dir = join(this.#dir, record.sandboxId);
-    await mkdir(dir, { recursive: true });
-    // QEMU, as its own uid, passes through to its jail.
-    await chmod(dir, 0o711);
-    await failpoint('vm.journal.directory-made');
-    await writeDurably(join(dir, 'vm.json'), JSON.stringify(record), 0o600);
+  write(record: VmRecord): Promise<void> {
+    return inSpan('journal', { 'wrenn.vm.phase': record.phase }, async () => {
+      const dir = join(this.#dir, record.sandboxId);
+      await mkdir(dir, { recursive: true });
+      // QEMU, as its own uid, passes through to its jail.
+      await chmod(dir, 0o711);
+      await failpoint('vm.journal.directory-made');
+      await writeDurably(join(dir, 'vm.json'), JSON.stringify(record), 0o600);
+    });
   }
 
   async remove(sandboxId: SandboxId): Promise<void> {

@@ -6,12 +6,13 @@ import { WrennError, hasReason, messageOf } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
+import type { StageTimer } from '@wrenn/kit/stage-timer';
+import { addEvent, setAttributes } from '@wrenn/kit/telemetry/span';
 import type { UndoStack } from '@wrenn/kit/undo-stack';
 
 import type { GuestAgent } from './guest-agent.ts';
 import { cheapestSource } from './memory-source.ts';
 import { type OpenedSnapshot, type Snapshots, requireCompatible } from './snapshot.ts';
-import type { StageTimer } from './stage-timer.ts';
 import type {
   AgentDialer,
   Disks,
@@ -72,6 +73,7 @@ export async function bootVm(
   const [slot, launch] = await both(
     timer.time('network', async () => {
       const leased = await parts.slots.lease(sandboxId, acrossRestart(within(caller, acquireLimitMs)));
+      setAttributes({ 'wrenn.slot': leased.namespace });
       await failpoint('vm.create.leased');
       return leased;
     }),
@@ -107,6 +109,7 @@ async function acquireDisk({ parts, spec, caller, isGoingOn }: Boot): Promise<Ac
   const call = acrossRestart(within(caller, acquireLimitMs));
   if (spec.kind === 'boot') {
     const { vcpuCount, memoryBytes } = spec;
+    setAttributes({ 'wrenn.memory.bytes': memoryBytes });
     return { sandboxId, vcpuCount, memoryBytes, diskPath: (await parts.disks.create(spec, call)).path };
   }
   const open = () => parts.snapshots.open(spec.snapshotId, sandboxId, call);
@@ -114,6 +117,14 @@ async function acquireDisk({ parts, spec, caller, isGoingOn }: Boot): Promise<Ac
   requireCompatible(snapshot.machine, await parts.vmm.facts());
   const { vcpuCount, memoryBytes } = snapshot.machine;
   const memorySource = spec.memorySource ?? cheapestSource(snapshot);
+  setAttributes({
+    'wrenn.snapshot.id': spec.snapshotId,
+    'wrenn.snapshot.generation': snapshot.generation,
+    'wrenn.snapshot.changed_bytes': snapshot.changedBytes,
+    'wrenn.snapshot.runs': snapshot.runCount,
+    'wrenn.memory.bytes': memoryBytes,
+    'wrenn.memory.source': memorySource,
+  });
   return { sandboxId, vcpuCount, memoryBytes, diskPath: snapshot.diskPath, restore: { snapshot, memorySource } };
 }
 
@@ -169,6 +180,7 @@ async function withOneRetry(start: () => Promise<Machine>, release: () => Promis
     return await start();
   } catch (error) {
     if (!hasReason(error, 'GUEST_NOT_READY')) throw error;
+    addEvent('retry', { 'error.type': error.reason });
     await release();
     return start();
   }

@@ -11,7 +11,7 @@ import type { ServedFiles } from './guest-files.ts';
 export interface BulkSettings {
   readonly listen: string;
   readonly logLevel: LogLevel;
-  readonly otlpEndpoint: string | undefined;
+  readonly env: NodeJS.ProcessEnv; // For OpenTelemetry's standard variables.
 }
 
 // From the main thread.

@@ -3,10 +3,11 @@
 import { type CallDeadline, inMs, within } from '@wrenn/kit/deadlines';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { Log } from '@wrenn/kit/log';
+import type { StageTimer } from '@wrenn/kit/stage-timer';
+import { setAttributes } from '@wrenn/kit/telemetry/span';
 
 import { allOf } from './all-of.ts';
 import type { BootParts } from './boot-vm.ts';
-import type { StageTimer } from './stage-timer.ts';
 import type { FreezeOrder, FrozenRecord, RunningVm } from './vm.ts';
 import { whileAway } from './while-away.ts';
 
@@ -77,7 +78,12 @@ export async function stageFrozen(
     template,
   };
   const ask = async () => {
-    await parts.snapshots.stage(request, inMs(stageLimitMs, closed));
+    const { generation, ownBytes } = await parts.snapshots.stage(request, inMs(stageLimitMs, closed));
+    setAttributes({
+      'wrenn.snapshot.generation': generation,
+      'wrenn.snapshot.type': generation === 0 ? 'full' : 'diff',
+      'wrenn.snapshot.staged_bytes': Number(ownBytes),
+    });
     if (!isTakenUp) return;
     await parts.vmm.release(sandboxId);
     await parts.disks.delete(sandboxId);

@@ -19,6 +19,7 @@ export interface MachineFacts extends VmmFacts {
 
 export interface OpenedSnapshot {
   readonly machine: MachineFacts;
+  readonly generation: number;
   readonly runCount: number;
   readonly workingSetPages: number;
   readonly changedBytes: number; // By the last life of its VM; 0 when that is not known.

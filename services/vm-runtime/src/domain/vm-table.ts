@@ -7,12 +7,14 @@ import type { CallDeadline } from '@wrenn/kit/deadlines';
 import { WrennError, messageOf } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { SandboxId } from '@wrenn/kit/ids';
+import { type Stage, StageTimer } from '@wrenn/kit/stage-timer';
+import { typeOf } from '@wrenn/kit/telemetry/failures';
+import { addEvent, currentCause, inOwnTrace, setAttributes, untraced } from '@wrenn/kit/telemetry/span';
 import { UndoStack } from '@wrenn/kit/undo-stack';
 
 import { type BootParts, bootVm } from './boot-vm.ts';
 import { allOf } from './all-of.ts';
 import { freezeVm, goOn, stageFrozen } from './freeze-vm.ts';
-import { type Stage, StageTimer } from './stage-timer.ts';
 import type { BulkServer, Death, FreezeOrder, FrozenRecord, RunningVm, VmRecord, VmSpec, VmState } from './vm.ts';
 import { type WatchdogTimes, untilStuck } from './watchdog.ts';
 
@@ -109,6 +111,7 @@ export class VmTable {
       throw notRunning(sandboxId, state);
     }
     vm.state = { ...state, name: 'freezing' };
+    setAttributes({ 'wrenn.snapshot.id': order.snapshotId, 'wrenn.snapshot.keeps_running': order.keepRunning });
     const timer = new StageTimer();
     const frozen = this.#freeze(vm, state, order, caller, timer);
     this.#goFrom(vm, frozen, order);
@@ -139,7 +142,10 @@ export class VmTable {
   // become snapshots and all else is released behind that, since neither a VMM that stands still nor a peer that is
   // down may hold them up.
   async adopt(): Promise<void> {
-    for (const record of await this.#parts.journal.readAll()) this.#adoptOne(record);
+    for (const record of await this.#parts.journal.readAll()) {
+      const attributes = { 'wrenn.sandbox.id': record.sandboxId, 'wrenn.vm.phase': record.phase };
+      await inOwnTrace('adopt vm', attributes, [], async () => this.#adoptOne(record));
+    }
     void this.#releaseStrays();
   }
 
@@ -149,7 +155,7 @@ export class VmTable {
     const { slots, disks, log } = this.#parts;
     for (;;) {
       try {
-        const owners = new Set([...(await slots.owners()), ...(await disks.ids())]);
+        const owners = await untraced(async () => new Set([...(await slots.owners()), ...(await disks.ids())]));
         for (const owner of owners) if (!this.#vms.has(owner)) this.#discard(owner);
         return;
       } catch (error) {
@@ -165,7 +171,10 @@ export class VmTable {
 
   // What cannot be released is logged and stays listed, so that the scheduler asks again.
   #discard(sandboxId: SandboxId): void {
-    this.destroy(sandboxId).catch(() => undefined);
+    const destroyed = inOwnTrace('discard vm', { 'wrenn.sandbox.id': sandboxId }, [currentCause()], () =>
+      this.destroy(sandboxId),
+    );
+    destroyed.catch(() => undefined);
   }
 
   // Stops watching; the VMs themselves run on and are adopted by the next life.
@@ -197,6 +206,7 @@ export class VmTable {
       await freezeVm(this.#parts, running, createdAtMs, order, caller, timer);
     } catch (error) {
       this.#parts.log.warn({ err: error, sandbox: vm.sandboxId }, 'vm not frozen; it runs on');
+      addEvent('vm runs on', { 'error.type': typeOf(error) });
       vm.state = { ...running, name: 'running' };
       this.#parts.bulk.add(vm.sandboxId, guestAddress, accessToken);
       // It may have died meanwhile, when nobody was to be told.
@@ -231,7 +241,10 @@ export class VmTable {
 
   // What comes behind a freeze that nobody waits for; its failures are logged, and the VM stays listed.
   #goFrom(vm: Vm, frozen: Promise<void>, { keepRunning }: FreezeOrder): void {
-    const after = frozen.then(() => (keepRunning ? undefined : this.#releaseFrozen(vm)));
+    const cause = currentCause();
+    const release = () =>
+      inOwnTrace('release frozen vm', { 'wrenn.sandbox.id': vm.sandboxId }, [cause], () => this.#releaseFrozen(vm));
+    const after = frozen.then(() => (keepRunning ? undefined : release()));
     vm.operation = after.catch(() => undefined);
     if (keepRunning) vm.goingOn = vm.operation;
   }
@@ -336,7 +349,7 @@ export class VmTable {
       agentAnswers: (limitMs: number) => agent.isAnswering(limitMs),
     };
     void machine.ended.then((death) => this.#die(vm, running, death)).finally(() => over.abort());
-    void untilStuck(signs, watched, this.#parts.watchdogTimes).then((isStuck) => {
+    void untraced(() => untilStuck(signs, watched, this.#parts.watchdogTimes)).then((isStuck) => {
       if (isStuck) this.#die(vm, running, { reason: 'VMM_STUCK', message: 'neither QEMU nor the guest answers' });
     });
   }

@@ -2,10 +2,10 @@
 import type { OutboundCall } from '@wrenn/kit/deadlines';
 import type { SandboxId, SnapshotId } from '@wrenn/kit/ids';
 import type { ProcessIdentity } from '@wrenn/kit/process-identity';
+import type { StageTimer } from '@wrenn/kit/stage-timer';
 
 import type { CloseReason, GuestAgent } from './guest-agent.ts';
 import type { MemorySource } from './memory-source.ts';
-import type { StageTimer } from './stage-timer.ts';
 import type { OpenedSnapshot, VmmFacts } from './snapshot.ts';
 
 // Who a guest is told to be.
