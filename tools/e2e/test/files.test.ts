@@ -357,7 +357,7 @@ while True:
     const events = processes.start({ sandboxId: guest.id, process, tag: 'swapper' })[Symbol.asyncIterator]();
     await events.next();
     const swapCount = async () => Number((await files.stat('/tmp/t/swaps')).sizeBytes);
-    await eventually('it swaps', async () => (await swapCount()) > 0, 30_000);
+    await eventually('it swaps', async () => (await swapCount()) > 0, 60_000);
     const endMs = Date.now() + 180_000;
     // How many swaps fall into a turn is the machine's affair: it is a race once there were enough of them.
     for (let turn = 0; turn < 40 || ((await swapCount()) < 100 && Date.now() < endMs); turn++) {

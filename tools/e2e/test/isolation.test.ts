@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { type AddressInfo, type Server, connect, createServer } from 'node:net';
+import { dirname, join } from 'node:path';
 
 import { runProgram } from '@wrenn/kit/run-program';
 import { eventually } from '@wrenn/kit/testkit/eventually';
@@ -11,6 +12,7 @@ import { slotOfAddress } from '@wrenn/cli/leak-check/scope';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import type { Guest } from '../src/guest.ts';
+import { probeAsRoot, probeAsVmm } from '../src/jail-probe.ts';
 import { ownPlace } from '../src/place.ts';
 import { endsWithoutLeaks, useMesh } from '../src/use-mesh.ts';
 
@@ -174,5 +176,69 @@ test('VMMs run as users of their own, without capabilities and with their system
     expect(field(status, 'Seccomp')).toBe('2');
   }
 });
+
+test('a VMM that was taken over reaches nothing of its host or of other VMs, by whatever way', async () => {
+  const { runDir, dataDir, ramDir, imagesDir } = mesh.now.mesh.options;
+  const [own, other] = [guest, neighbour].map(({ id }) => filesOf(id));
+  const vmm = guest.vmm()!;
+  const services = (['gateway', 'network', 'vm-runtime'] as const).map(
+    (name) => mesh.now.mesh.service(name).running!.pid,
+  );
+  const hostSide = hostSideOf(await guest.address());
+  await using listener = await listenOn(hostSide);
+  const files = {
+    read: [
+      '/etc/shadow',
+      other!.disk,
+      other!.ram,
+      own!.journal,
+      join(runDir, 'database-url'),
+      join(runDir, 'network/leases.json'),
+    ],
+    write: ['/etc/passwd', join(imagesDir, 'vmlinuz'), join(runDir, 'mesh.json'), join(runDir, 'logs/gateway.log')],
+    list: [runDir, dataDir, ramDir, join(runDir, 'vm-runtime'), join(runDir, 'vm-runtime/vms'), dirname(other!.ram)],
+    make_in: [runDir, dataDir, ramDir, dirname(own!.disk), '/etc', '/run'],
+    connect: [other!.qmp, join(runDir, 'network.sock'), join(runDir, 'snapshot-store.sock')],
+  };
+  const outcomes = await probeAsVmm(vmm, {
+    ...files,
+    tcp: [
+      [hostSide, listener.port],
+      [await neighbour.address(), agentPort],
+      ['127.0.0.1', Number(mesh.now.mesh.addresses.gateway.split(':')[1])],
+      ['169.254.169.254', 80],
+    ],
+    trace: [1, ...services, neighbour.vmm()!.pid],
+  });
+  // A kernel may not even have the call.
+  const isRefused = (outcome: string) => /^(EPERM|EACCES|ENOSYS)$/.test(outcome);
+  const isUnreached = (outcome: string) => /^(ETIMEDOUT|ECONNREFUSED|ENETUNREACH|EHOSTUNREACH)$/.test(outcome);
+  const succeeded = Object.entries(outcomes).filter(
+    ([attempt, outcome]) => !isRefused(outcome) && !(attempt.startsWith('dial') && isUnreached(outcome)),
+  );
+  expect(succeeded).toEqual([]);
+  expect(Object.keys(outcomes).length).toBeGreaterThan(60);
+  // All that is there to be had: root has it.
+  const ofRoot = await probeAsRoot({ ...files, files_only: true });
+  expect(new Set(Object.values(ofRoot))).toEqual(new Set(['done']));
+  // And its own is its own.
+  expect(await probeAsVmm(vmm, { read: [own!.disk, own!.ram], write: [own!.disk], files_only: true })).toEqual({
+    [`read ${own!.disk}`]: 'done',
+    [`read ${own!.ram}`]: 'done',
+    [`write ${own!.disk}`]: 'done',
+  });
+});
+
+// Where the host keeps what is one VM's.
+function filesOf(id: string) {
+  const { runDir, dataDir, ramDir } = mesh.now.mesh.options;
+  const vm = join(runDir, 'vm-runtime/vms', id);
+  return {
+    disk: join(dataDir, 'snapshot-store/disks', id, 'disk.qcow2'),
+    ram: join(ramDir, id, 'ram'),
+    journal: join(vm, 'vm.json'),
+    qmp: join(vm, 'jail/qmp.sock'),
+  };
+}
 
 endsWithoutLeaks(mesh);

@@ -28,6 +28,9 @@ export interface MeshParts {
 }
 
 const rotateEveryMs = 10_000;
+// For one that hangs, since one that ends is noticed at once: those that come after others may take long to start
+// on a busy machine.
+const readyLimitMs = 90_000;
 // The first time, vm-runtime finds out by booting what accelerates VMs here.
 const hostLimitMs = 90_000;
 
@@ -147,7 +150,7 @@ export class Mesh {
     try {
       await service.start();
       const signal = AbortSignal.any([this.#giveUp.signal, hasEnded.signal]);
-      await Promise.race([service.endedEarly, untilServing(plan, plan.readyLimitMs, signal)]);
+      await Promise.race([service.endedEarly, untilServing(plan, readyLimitMs, signal)]);
     } finally {
       hasEnded.abort();
     }

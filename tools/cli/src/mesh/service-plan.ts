@@ -13,7 +13,6 @@ export interface ServicePlan {
   readonly stage: number; // Services of one stage start together, after those of the stage before.
   readonly address: string;
   readonly speaks: 'grpc' | 'http';
-  readonly readyLimitMs: number;
   readonly precedence: Precedence;
   readonly env: Readonly<Record<string, string>>;
 }
@@ -50,8 +49,6 @@ export function planServices(options: MeshOptions): ServicePlan[] {
     stage,
     address,
     speaks: name === 'edge-proxy' ? 'http' : 'grpc',
-    // The first start of vm-runtime probes accelerators by booting.
-    readyLimitMs: name === 'vm-runtime' ? 90_000 : 30_000,
     precedence: precedenceOf[name] ?? 'usual',
     env: {
       ...own,
