@@ -5,23 +5,28 @@ import { createInterface } from 'node:readline';
 
 import { expect, test } from 'vitest';
 
-import { writeDurably } from './durable-file.ts';
+import { writeDurably, writeDurablySync } from './durable-file.ts';
 import { tempDir } from './testkit/temp-dir.ts';
 
-test('replaces the content whole and leaves nothing beside it', async () => {
+const both = [
+  ['a writer that waits', writeDurably],
+  ['one that does not', async (...write: Parameters<typeof writeDurablySync>) => writeDurablySync(...write)],
+] as const;
+
+test.each(both)('%s replaces the content whole and leaves nothing beside it', async (_which, write) => {
   await using dir = await tempDir();
   const path = join(dir.path, 'f');
-  await writeDurably(path, 'old and long');
-  await writeDurably(path, 'new', 0o600);
+  await write(path, 'old and long');
+  await write(path, 'new', 0o600);
   expect(await readFile(path, 'utf8')).toBe('new');
   expect((await stat(path)).mode & 0o777).toBe(0o600);
   expect(await readdir(dir.path)).toEqual(['f']);
 });
 
-test('a write that fails leaves no temporary file', async () => {
+test.each(both)('%s leaves no temporary file when it fails', async (_which, write) => {
   await using dir = await tempDir();
   await mkdir(join(dir.path, 'd', 'inside'), { recursive: true });
-  await expect(writeDurably(join(dir.path, 'd'), 'x')).rejects.toThrow();
+  await expect(write(join(dir.path, 'd'), 'x')).rejects.toThrow();
   expect(await readdir(dir.path)).toEqual(['d']);
 });
 

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 use wrenn_pager::args::{self, Command};
-use wrenn_pager::dump::{Scanner, dump};
+use wrenn_pager::dump::dump_at_word;
 use wrenn_pager::serve::{FATAL_EXIT, say, serve};
 
 const USAGE_EXIT: u8 = 2;
@@ -14,9 +14,9 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::from(FATAL_EXIT),
         },
-        Ok(Command::Dump(dumped)) => match dump(&dumped, Scanner::Best) {
+        Ok(Command::Dump(dumped)) => match dump_at_word(&dumped, std::io::stdin()) {
             Ok(pages) => {
-                say::dumped(pages);
+                pages.into_iter().for_each(say::dumped);
                 ExitCode::SUCCESS
             }
             Err(error) => {

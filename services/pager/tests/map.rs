@@ -5,13 +5,14 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Command;
 use support::guest::{self, Guest};
-use support::process::eventually;
+use support::process::{Process, eventually};
 use support::snapshot::Snapshot;
-use wrenn_pager::dump::{Dumped, Scanner, dump};
+use wrenn_pager::dump::{Dump, Dumped, Scanner};
 
 const BLOCKS: usize = 1500;
 const BLOCK: usize = 4096;
@@ -23,18 +24,34 @@ fn reported(snapshot: &Snapshot) -> String {
     fs::read_to_string(path).unwrap().trim_end().to_owned()
 }
 
-fn dumped(snapshot: &Snapshot, guest: &Guest) -> (u64, BTreeMap<usize, Vec<u8>>) {
-    let out = snapshot.place.at("dump");
-    let output = Command::new(env!("CARGO_BIN_EXE_wrenn-pager"))
+fn dumper(snapshot: &Snapshot, guest: &Guest) -> Process {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wrenn-pager"));
+    command
         .arg("dump")
         .args(["--pid", &guest.process.child.id().to_string(), "--address", &reported(snapshot)])
         .args(["--bytes", &snapshot.bytes().to_string(), "--out"])
-        .arg(&out)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    (said["pages"].as_u64().unwrap(), data(&out))
+        .arg(snapshot.place.at("dump"));
+    Process::spawn(&mut command)
+}
+
+/// It has readied all that it can.
+fn ready_dumper(snapshot: &Snapshot, guest: &Guest) -> Process {
+    let dumper = dumper(snapshot, guest);
+    let out = snapshot.place.at("dump");
+    eventually("a file to dump into", || fs::metadata(&out).is_ok_and(|file| file.len() == snapshot.bytes()));
+    dumper
+}
+
+fn say_the_word(dumper: &mut Process) {
+    dumper.child.stdin.take().unwrap().write_all(b"\n").unwrap();
+}
+
+fn dumped(snapshot: &Snapshot, guest: &Guest) -> (u64, BTreeMap<usize, Vec<u8>>) {
+    let mut dumper = dumper(snapshot, guest);
+    say_the_word(&mut dumper);
+    let said: serde_json::Value = serde_json::from_str(&dumper.line()).unwrap();
+    assert_eq!(dumper.code(), 0);
+    (said["pages"].as_u64().unwrap(), data(&snapshot.place.at("dump")))
 }
 
 /// The blocks of a sparse file that are not holes.
@@ -131,7 +148,8 @@ fn without_pagemap_scan_nothing_that_was_written_is_missed() {
     let address = u64::from_str_radix(&reported(&snapshot), 16).unwrap();
     let out = snapshot.place.at("by-pagemap");
     let pid = guest.process.child.id();
-    dump(&Dumped { pid, address, bytes: snapshot.bytes(), out: out.clone() }, Scanner::Pagemap).unwrap();
+    let all = Dumped { pid, address, bytes: snapshot.bytes(), out: out.clone() };
+    Dump::ready(&all, Scanner::Pagemap).unwrap().write().unwrap();
     let found = data(&out);
     assert!(exact.iter().all(|(block, content)| found.get(block) == Some(content)));
     // More only where a zero run was read.
@@ -147,8 +165,44 @@ fn a_dump_of_a_process_that_is_gone_fails_and_leaves_no_file() {
     guest.process.kill();
     guest.process.wait();
     let gone = Dumped { pid, address, bytes: snapshot.bytes(), out: out.clone() };
-    assert!(dump(&gone, Scanner::Best).is_err());
+    assert!(Dump::ready(&gone, Scanner::Best).is_err());
     assert!(!out.exists());
+}
+
+#[test]
+fn a_dump_that_is_ready_takes_what_was_written_until_the_word() {
+    let snapshot = Snapshot::chain(40, BLOCKS, 2);
+    let mut guest = Guest::mapped(&snapshot);
+    let mut dumper = ready_dumper(&snapshot, &guest);
+    guest.ask("write 7 9");
+    say_the_word(&mut dumper);
+    assert_eq!(dumper.line(), r#"{"pages":1}"#);
+    assert_eq!(data(&snapshot.place.at("dump")).into_keys().collect::<Vec<_>>(), [7]);
+}
+
+#[test]
+fn a_dump_of_a_process_that_ends_before_the_word_fails_and_is_no_empty_one() {
+    for scanner in [Scanner::Best, Scanner::Pagemap] {
+        let snapshot = Snapshot::chain(41, BLOCKS, 2);
+        let mut guest = Guest::mapped(&snapshot);
+        guest.ask("write 7 9");
+        let address = u64::from_str_radix(&reported(&snapshot), 16).unwrap();
+        let (pid, out) = (guest.process.child.id(), snapshot.place.at("dump"));
+        let ready = Dump::ready(&Dumped { pid, address, bytes: snapshot.bytes(), out }, scanner).unwrap();
+        guest.process.kill();
+        guest.process.wait();
+        assert!(ready.write().is_err());
+    }
+}
+
+#[test]
+fn a_dump_that_is_called_off_ends_and_says_nothing() {
+    let snapshot = Snapshot::chain(42, BLOCKS, 2);
+    let guest = Guest::mapped(&snapshot);
+    let mut dumper = ready_dumper(&snapshot, &guest);
+    drop(dumper.child.stdin.take());
+    assert_eq!(dumper.code(), 0);
+    assert!(dumper.rest().is_empty());
 }
 
 #[test]

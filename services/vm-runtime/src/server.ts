@@ -48,9 +48,9 @@ export function vmHandlers(vms: VmTable, snapshots: Snapshots): RpcHandlers<type
     },
     async snapshotVm({ sandboxId, snapshotId, keepRunning, waitDurable }, call) {
       const order = { snapshotId: requireSnapshotId(snapshotId), keepRunning };
-      const stages = await takeSnapshot(vms, snapshots, requireSandboxId(sandboxId), order, call);
-      const snapshot = await snapshots.get(order.snapshotId, waitDurable, within(call, commitLimitMs));
-      return { snapshot, timings: wireTimings(stages) };
+      const { snapshot, stages } = await takeSnapshot(vms, snapshots, requireSandboxId(sandboxId), order, call);
+      const durable = waitDurable && (await snapshots.get(order.snapshotId, true, within(call, commitLimitMs)));
+      return { snapshot: durable || snapshot, timings: wireTimings(stages) };
     },
     async getSnapshot({ snapshotId, waitDurable }, call) {
       return { snapshot: await snapshots.get(requireSnapshotId(snapshotId), waitDurable, within(call, commitLimitMs)) };

@@ -16,7 +16,19 @@ import type {
 } from '../src/domain/guest-agent.ts';
 import type { GuestFiles } from '../src/domain/guest-files.ts';
 import type { OpenedSnapshot, Snapshots, StageRequest, VmmFacts } from '../src/domain/snapshot.ts';
-import type { BulkServer, Death, Disks, Journal, Launch, Machine, Slots, VmRecord, Vmm } from '../src/domain/vm.ts';
+import type {
+  BulkServer,
+  Death,
+  Disks,
+  Freezing,
+  Journal,
+  Launch,
+  Machine,
+  MachineProcesses,
+  Slots,
+  VmRecord,
+  Vmm,
+} from '../src/domain/vm.ts';
 
 export class FakeSlots implements Slots {
   readonly leased = new Set<SandboxId>();
@@ -79,9 +91,12 @@ export class FakeMachine implements Machine {
     return Buffer.from('last words');
   }
 
-  async freeze(): Promise<void> {
-    this.isStopped = true;
-    if (this.freezeFailure) throw this.freezeFailure;
+  async readyFreeze(): Promise<Freezing> {
+    const carryOut = async () => {
+      this.isStopped = true;
+      if (this.freezeFailure) throw this.freezeFailure;
+    };
+    return { carryOut, [Symbol.dispose]: () => undefined };
   }
 
   async goOn(): Promise<void> {
@@ -100,6 +115,8 @@ export class FakeVmm implements Vmm {
   startCount = 0;
   failure: Error | undefined;
   startsHealthy = true;
+  readonly struck: MachineProcesses[] = [];
+  #ends = Promise.resolve();
 
   async start(launch: Launch): Promise<Machine> {
     const { sandboxId } = launch;
@@ -120,8 +137,24 @@ export class FakeVmm implements Vmm {
     return this.madeOf;
   }
 
+  strike(processes: MachineProcesses): void {
+    this.struck.push(processes);
+  }
+
+  awaitEnd(): Promise<void> {
+    return this.#ends;
+  }
+
   async kill(sandboxId: SandboxId): Promise<void> {
+    await this.#ends;
     this.running.delete(sandboxId);
+  }
+
+  // Until what it returns is called, what is killed does not end.
+  holdEnds(): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#ends = promise;
+    return resolve;
   }
 
   frozenDirectory(sandboxId: SandboxId): string {
@@ -135,6 +168,7 @@ export class FakeVmm implements Vmm {
 
 export class FakeSnapshots implements Snapshots {
   readonly staged = new Map<SnapshotId, StageRequest>();
+  readonly opened: SnapshotId[] = [];
   readonly #disks: FakeDisks;
   readonly failures: Error[] = []; // Of the next calls to stage, in order.
 
@@ -153,6 +187,7 @@ export class FakeSnapshots implements Snapshots {
     const request = this.staged.get(snapshotId);
     if (!request) throw new WrennError('SNAPSHOT_NOT_FOUND', 'none');
     this.#disks.made.add(diskId);
+    this.opened.push(snapshotId);
     const paths = { headerPath: '/header', vmstatePath: '/vmstate', workingSetPath: '', diskPath: '/disk' };
     const sizes = { generation: 0, runCount: 1, workingSetPages: 0, changedBytes: 0 };
     return { machine: request.machine, memoryFiles: [], ...sizes, ...paths };

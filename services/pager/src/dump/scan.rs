@@ -55,17 +55,25 @@ pub enum Scanner {
     Pagemap,
 }
 
-impl Scanner {
+pub struct Scan {
+    pagemap: File,
+    scanner: Scanner,
+}
+
+impl Scan {
+    pub fn open(pid: u32, scanner: Scanner) -> io::Result<Scan> {
+        Ok(Scan { pagemap: File::open(format!("/proc/{pid}/pagemap"))?, scanner })
+    }
+
     /// Start and end of each stretch of changed pages, in order.
-    pub fn changed(self, pid: u32, address: u64, bytes: u64) -> io::Result<Vec<(u64, u64)>> {
-        let pagemap = File::open(format!("/proc/{pid}/pagemap"))?;
-        if self == Scanner::Best {
-            match scan(&pagemap, address, address + bytes) {
+    pub fn changed(&self, address: u64, bytes: u64) -> io::Result<Vec<(u64, u64)>> {
+        if self.scanner == Scanner::Best {
+            match scan(&self.pagemap, address, address + bytes) {
                 Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => {}
                 done => return done,
             }
         }
-        read_entries(&pagemap, address, bytes)
+        read_entries(&self.pagemap, address, bytes)
     }
 }
 

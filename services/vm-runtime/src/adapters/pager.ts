@@ -1,8 +1,8 @@
-// The pager process of a VM whose memory comes by userfaultfd, and the dump of one whose memory is mapped.
+// The pager process of a VM whose memory comes by userfaultfd.
 // services/pager/README.md is the contract. The pager outlives this service as QEMU does, so it writes what it
 // has to say into a file.
 import { spawn } from 'node:child_process';
-import { type FileHandle, readFile, rm, stat } from 'node:fs/promises';
+import { type FileHandle, readFile, rm } from 'node:fs/promises';
 import { setPriority } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -10,11 +10,11 @@ import { z } from 'zod';
 
 import { WrennError } from '@wrenn/kit/errors';
 import { type ProcessIdentity, identifyProcess, isRunning } from '@wrenn/kit/process-identity';
-import { runProgram } from '@wrenn/kit/run-program';
 import { addReportedSpan, setAttributes, traceEnvironment } from '@wrenn/kit/telemetry/span';
 
 import type { OpenedSnapshot } from '../domain/snapshot.ts';
 import type { Death } from '../domain/vm.ts';
+import { MemoryDump } from './memory-dump.ts';
 import { OpenFiles } from './open-files.ts';
 import { guestNiceness, unprivileged } from './unprivileged.ts';
 import type { VmPaths } from './vm-paths.ts';
@@ -37,8 +37,6 @@ const lineShape = z.discriminatedUnion('event', [
 type Line = z.infer<typeof lineShape>;
 type LineOf<E extends Line['event']> = Extract<Line, { event: E }>;
 
-const dumpShape = z.object({ pages: count });
-const pageBytes = 4096;
 const pollMs = 2;
 const goneLookMs = 250;
 const firstFd = 3;
@@ -99,14 +97,8 @@ export class Pager {
     });
   }
 
-  // Writes what a stopped VM changed in its mapped memory.
-  async dump({ pid }: ProcessIdentity, paths: VmPaths): Promise<void> {
-    const address = (await readFile(paths.ramAddress, 'utf8')).trim();
-    const { size } = await stat(paths.ramBase);
-    const where = ['--pid', String(pid), '--address', address, '--bytes', String(size)];
-    const said = await runProgram(this.#program, ['dump', ...where, '--out', paths.ram]);
-    const { pages } = dumpShape.parse(JSON.parse(said));
-    setAttributes({ 'wrenn.memory.pages': pages, 'wrenn.memory.bytes': pages * pageBytes });
+  readyDump(vmm: ProcessIdentity, paths: VmPaths): Promise<MemoryDump> {
+    return MemoryDump.ready(this.#program, vmm, paths);
   }
 
   // Resolves when it is gone, or when nobody cares any more.

@@ -6,8 +6,9 @@ import { isRunning, signalProcess } from '@wrenn/kit/process-identity';
 import type { StageTimer } from '@wrenn/kit/stage-timer';
 
 import { ConsoleRing } from '../domain/console-ring.ts';
-import type { Death, Machine, MachineProcesses } from '../domain/vm.ts';
+import type { Death, Freezing, Machine, MachineProcesses } from '../domain/vm.ts';
 import { answersWithin } from '../domain/watchdog.ts';
+import type { MemoryDump } from './memory-dump.ts';
 import type { Pager } from './pager.ts';
 import { consoleBytes } from './qemu-args.ts';
 import { Qmp, type QmpEvent } from './qmp.ts';
@@ -114,13 +115,14 @@ export class QemuMachine implements Machine {
     while ((await statusOf(qmp)) === 'inmigrate') await sleep(loadPauseMs, undefined, { signal });
   }
 
-  async freeze(timer: StageTimer): Promise<void> {
-    const { vmstate } = this.#paths;
-    await rm(vmstate, { force: true });
-    await timer.time('stop', () => this.#ask('stop', {}, stopLimitMs));
-    await timer.time('device state', () => this.#ask('xen-save-devices-state', { filename: vmstate, live: false }));
+  async readyFreeze(): Promise<Freezing> {
     const { memory, vmm } = this.processes;
-    if (memory === 'map') await timer.time('dump', () => this.#pager.dump(vmm, this.#paths));
+    await rm(this.#paths.vmstate, { force: true });
+    const dump = memory === 'map' ? await this.#pager.readyDump(vmm, this.#paths) : undefined;
+    return {
+      carryOut: (timer) => this.#freeze(timer, dump),
+      [Symbol.dispose]: () => dump?.[Symbol.dispose](),
+    };
   }
 
   async goOn(): Promise<void> {
@@ -136,6 +138,13 @@ export class QemuMachine implements Machine {
       this.#console.append(Buffer.from(text, 'base64'));
     }
     return this.#console.bytes;
+  }
+
+  async #freeze(timer: StageTimer, dump: MemoryDump | undefined): Promise<void> {
+    const filename = this.#paths.vmstate;
+    await timer.time('stop', () => this.#ask('stop', {}, stopLimitMs));
+    await timer.time('device state', () => this.#ask('xen-save-devices-state', { filename, live: false }));
+    if (dump) await timer.time('dump', () => dump.write());
   }
 
   async #readRing(): Promise<unknown> {

@@ -6,7 +6,7 @@ import { basename } from 'node:path';
 import { WrennError, messageOf } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { SandboxId } from '@wrenn/kit/ids';
-import { hasEndedWithin, isRunning, signalProcess } from '@wrenn/kit/process-identity';
+import { type ProcessIdentity, hasEndedWithin, isRunning, signalProcess } from '@wrenn/kit/process-identity';
 
 import type { VmmFacts } from '../domain/snapshot.ts';
 import type { Launch, Machine, MachineProcesses, Vmm } from '../domain/vm.ts';
@@ -16,7 +16,7 @@ import type { HostPlatform } from './platform.ts';
 import { vmName } from './qemu-args.ts';
 import { type QemuMachine, connectMachine, reconnectMachine } from './qemu-machine.ts';
 import { spawnQemu } from './qemu-process.ts';
-import { vmPaths } from './vm-paths.ts';
+import { type VmPaths, vmPaths } from './vm-paths.ts';
 import { processesNamed } from './vmm-processes.ts';
 
 export interface QemuOptions {
@@ -76,18 +76,22 @@ export class Qemu implements Vmm {
     return reconnectMachine({ processes, paths: this.#paths(sandboxId), pager: this.#options.pager });
   }
 
+  strike({ vmm }: MachineProcesses): void {
+    signalProcess(vmm, 'SIGKILL');
+  }
+
+  async awaitEnd(sandboxId: SandboxId, { vmm, pager }: Pick<MachineProcesses, 'vmm' | 'pager'>): Promise<void> {
+    if (!(await hasEndedWithin(vmm, killLimitMs))) throw new Error(`QEMU ${vmm.pid} does not end`);
+    if (pager) await this.#awaitPagerEnd(pager, this.#paths(sandboxId));
+  }
+
   async kill(sandboxId: SandboxId): Promise<void> {
-    for (const process of processesNamed(vmName(sandboxId))) {
-      signalProcess(process, 'SIGKILL');
-      if (!(await hasEndedWithin(process, killLimitMs))) throw new Error(`QEMU ${process.pid} does not end`);
+    for (const vmm of processesNamed(vmName(sandboxId))) {
+      signalProcess(vmm, 'SIGKILL');
+      await this.awaitEnd(sandboxId, { vmm });
     }
-    // A pager ends by itself when its VM does, after it has written down which pages were touched.
     const paths = this.#paths(sandboxId);
-    for (const process of processesNamed(paths.pagerSocket, '--listen')) {
-      if (!(await hasEndedWithin(process, killLimitMs))) signalProcess(process, 'SIGKILL');
-      if (!(await hasEndedWithin(process, killLimitMs))) throw new Error(`pager ${process.pid} does not end`);
-      await this.#options.pager.noteWork(paths);
-    }
+    for (const pager of processesNamed(paths.pagerSocket, '--listen')) await this.#awaitPagerEnd(pager, paths);
   }
 
   frozenDirectory(sandboxId: SandboxId): string {
@@ -102,6 +106,13 @@ export class Qemu implements Vmm {
     await rm(paths.jail, { recursive: true, force: true });
     await failpoint('vm.release.removed');
     await this.#options.cgroups.remove(this.#cgroup(sandboxId));
+  }
+
+  // It ends by itself when its VM does, after it has written down which pages were touched.
+  async #awaitPagerEnd(pager: ProcessIdentity, paths: VmPaths): Promise<void> {
+    if (!(await hasEndedWithin(pager, killLimitMs))) signalProcess(pager, 'SIGKILL');
+    if (!(await hasEndedWithin(pager, killLimitMs))) throw new Error(`pager ${pager.pid} does not end`);
+    await this.#options.pager.noteWork(paths);
   }
 
   async #spawn(platform: HostPlatform, launch: Launch): Promise<MachineProcesses> {

@@ -46,7 +46,8 @@ export class Qmp {
     isAlive: () => boolean,
     signal: AbortSignal,
   ): Promise<Qmp> {
-    for (;;) {
+    // A restore waits for nothing else: short looks at first.
+    for (let pauseMs = 2; ; pauseMs = Math.min(pauseMs + 0.1, 10)) {
       signal.throwIfAborted();
       if (!isAlive()) throw new Error('QEMU ended');
       const socket = await tryConnect(path);
@@ -61,7 +62,7 @@ export class Qmp {
           throw error;
         }
       }
-      await sleep(10, undefined, { signal });
+      await sleep(pauseMs, undefined, { signal });
     }
   }
 

@@ -1,15 +1,16 @@
 // One directory a VM under the run directory: it is made before anything is acquired for the VM and
 // removed after all is released. On a tmpfs: after a reboot there is nothing to adopt.
-import { chmod, mkdir, readFile, readdir, rm } from 'node:fs/promises';
+import { chmodSync, mkdirSync } from 'node:fs';
+import { mkdir, readFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { z } from 'zod';
 
-import { writeDurably } from '@wrenn/kit/durable-file';
+import { writeDurablySync } from '@wrenn/kit/durable-file';
 import { failpoint } from '@wrenn/kit/failpoint';
 import { type SandboxId, type SnapshotId, isSandboxId, isSnapshotId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
-import { inSpan } from '@wrenn/kit/telemetry/span';
+import { setAttributes } from '@wrenn/kit/telemetry/span';
 
 import { memorySources } from '../domain/memory-source.ts';
 import type { Journal, VmRecord } from '../domain/vm.ts';
@@ -48,15 +49,15 @@ export class VmJournal implements Journal {
     this.#log = log;
   }
 
-  write(record: VmRecord): Promise<void> {
-    return inSpan('journal', { 'wrenn.vm.phase': record.phase }, async () => {
-      const dir = join(this.#dir, record.sandboxId);
-      await mkdir(dir, { recursive: true });
-      // QEMU, as its own uid, passes through to its jail.
-      await chmod(dir, 0o711);
-      await failpoint('vm.journal.directory-made');
-      await writeDurably(join(dir, 'vm.json'), JSON.stringify(record), 0o600);
-    });
+  async write(record: VmRecord): Promise<void> {
+    setAttributes({ 'wrenn.vm.phase': record.phase });
+    const dir = join(this.#dir, record.sandboxId);
+    mkdirSync(dir, { recursive: true });
+    // QEMU, as its own uid, passes through to its jail.
+    chmodSync(dir, 0o711);
+    await failpoint('vm.journal.directory-made');
+    // A guest may stand still for this.
+    writeDurablySync(join(dir, 'vm.json'), JSON.stringify(record), 0o600);
   }
 
   async remove(sandboxId: SandboxId): Promise<void> {

@@ -19,6 +19,7 @@ import type {
   Journal,
   Launch,
   Machine,
+  MachineProcesses,
   RunningVm,
   Slot,
   Slots,
@@ -45,8 +46,8 @@ interface Boot {
   readonly spec: VmSpec;
   readonly caller: CallDeadline;
   readonly timer: StageTimer;
-  // It was frozen to go on: it waits for peers that are away.
-  readonly isGoingOn: boolean;
+  // It was frozen to go on: it waits for peers that are away, and for the end of what it was.
+  readonly before: MachineProcesses | undefined;
 }
 
 const acquireLimitMs = 30_000;
@@ -63,9 +64,10 @@ export async function bootVm(
   timer: StageTimer,
 ): Promise<RunningVm> {
   const { sandboxId } = spec;
-  const boot: Boot = { parts, spec, caller, timer, isGoingOn: begun.phase === 'frozen' };
+  const before = begun.phase === 'frozen' ? begun.facts.processes : undefined;
+  const boot: Boot = { parts, spec, caller, timer, before };
   undo.push(() => parts.journal.remove(sandboxId));
-  await parts.journal.write(begun);
+  if (!before) await timer.time('journal', () => parts.journal.write(begun));
   await failpoint('vm.create.journalled');
 
   undo.push(() => parts.slots.release(sandboxId));
@@ -97,14 +99,15 @@ export async function bootVm(
     accessToken,
     processes: machine.processes,
   };
-  await parts.journal.write({ sandboxId, createdAtMs: begun.createdAtMs, phase: 'running', facts });
+  const running: VmRecord = { sandboxId, createdAtMs: begun.createdAtMs, phase: 'running', facts };
+  await timer.time('journal', () => parts.journal.write(running));
   await failpoint('vm.create.done');
   return { machine, agent, facts };
 }
 
 type Acquired = Omit<Launch, 'slot'>;
 
-async function acquireDisk({ parts, spec, caller, isGoingOn }: Boot): Promise<Acquired> {
+async function acquireDisk({ parts, spec, caller, before }: Boot): Promise<Acquired> {
   const { sandboxId } = spec;
   const call = acrossRestart(within(caller, acquireLimitMs));
   if (spec.kind === 'boot') {
@@ -113,7 +116,7 @@ async function acquireDisk({ parts, spec, caller, isGoingOn }: Boot): Promise<Ac
     return { sandboxId, vcpuCount, memoryBytes, diskPath: (await parts.disks.create(spec, call)).path };
   }
   const open = () => parts.snapshots.open(spec.snapshotId, sandboxId, call);
-  const snapshot = await (isGoingOn ? openPatiently(parts, sandboxId, open, caller.signal) : open());
+  const snapshot = await (before ? openPatiently(parts, sandboxId, open, caller.signal) : open());
   requireCompatible(snapshot.machine, await parts.vmm.facts());
   const { vcpuCount, memoryBytes } = snapshot.machine;
   const memorySource = spec.memorySource ?? cheapestSource(snapshot);
@@ -143,7 +146,7 @@ function openPatiently(
 }
 
 async function startGuest(
-  { parts, spec, caller, timer }: Boot,
+  { parts, spec, caller, timer, before }: Boot,
   launch: Launch,
   slot: Slot,
   undo: UndoStack,
@@ -153,6 +156,7 @@ async function startGuest(
   const agent = parts.agents.dial(slot.guestAddress, accessToken);
   undo.push(() => agent.close('VMM_DIED'));
   undo.push(() => parts.vmm.release(sandboxId));
+  if (before) await timer.time('kill', () => parts.vmm.awaitEnd(sandboxId, before));
   const start = async () => {
     const machine = await timer.time('vmm', () => parts.vmm.start(launch, caller.signal));
     await failpoint('vm.create.started');

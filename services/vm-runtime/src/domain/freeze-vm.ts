@@ -5,8 +5,8 @@ import { failpoint } from '@wrenn/kit/failpoint';
 import type { Log } from '@wrenn/kit/log';
 import type { StageTimer } from '@wrenn/kit/stage-timer';
 import { setAttributes } from '@wrenn/kit/telemetry/span';
+import type { Snapshot } from '@wrenn/proto/wrenn/snapshotstore/v1/snapshotstore';
 
-import { allOf } from './all-of.ts';
 import type { BootParts } from './boot-vm.ts';
 import type { FreezeOrder, FrozenRecord, RunningVm } from './vm.ts';
 import { whileAway } from './while-away.ts';
@@ -26,13 +26,16 @@ export async function freezeVm(
   const { sandboxId } = facts.guest;
   const record = { sandboxId, createdAtMs, facts };
   try {
-    await parts.journal.write({ ...record, phase: 'freezing' });
-    await failpoint('vm.freeze.begun');
+    using freezing = await timer.time('prepare', async () => {
+      await parts.journal.write({ ...record, phase: 'freezing' });
+      await failpoint('vm.freeze.begun');
+      return machine.readyFreeze();
+    });
     await timer.time('quiesce', () => agent.quiesce(within(caller, quiesceLimitMs)));
     await failpoint('vm.freeze.quiesced');
-    await machine.freeze(timer);
+    await freezing.carryOut(timer);
     await failpoint('vm.freeze.saved');
-    await parts.journal.write({ ...record, phase: 'frozen', order });
+    await timer.time('journal', () => parts.journal.write({ ...record, phase: 'frozen', order }));
   } catch (error) {
     await goOn(parts, { machine, agent, facts }, createdAtMs);
     throw error;
@@ -63,11 +66,14 @@ export async function stageFrozen(
   parts: BootParts,
   { facts, order }: FrozenRecord,
   { isTakenUp, closed, log, timer }: Staging,
-): Promise<void> {
+): Promise<Snapshot> {
   const { sandboxId, template } = facts.guest;
-  const killing = timer.time('kill', () => parts.vmm.kill(sandboxId)).then(() => failpoint('vm.freeze.killed'));
-  // What a VMM that stands still leaves is final, and its end takes a while; a pager adds its list of pages as it ends.
-  if (facts.processes.pager || isTakenUp) await killing;
+  // What it left is final from here on; whoever needs what it still holds waits for its end.
+  parts.vmm.strike(facts.processes);
+  await failpoint('vm.freeze.killed');
+  if (isTakenUp) await timer.time('kill', () => parts.vmm.kill(sandboxId));
+  // A pager adds its list of pages as it ends.
+  else if (facts.processes.pager) await timer.time('kill', () => parts.vmm.awaitEnd(sandboxId, facts.processes));
   const { vcpuCount, memoryBytes } = facts;
   const request = {
     snapshotId: order.snapshotId,
@@ -78,19 +84,20 @@ export async function stageFrozen(
     template,
   };
   const ask = async () => {
-    const { generation, ownBytes } = await parts.snapshots.stage(request, inMs(stageLimitMs, closed));
+    const staged = await parts.snapshots.stage(request, inMs(stageLimitMs, closed));
+    const { generation, ownBytes } = staged;
     setAttributes({
       'wrenn.snapshot.generation': generation,
       'wrenn.snapshot.type': generation === 0 ? 'full' : 'diff',
       'wrenn.snapshot.staged_bytes': Number(ownBytes),
     });
-    if (!isTakenUp) return;
-    await parts.vmm.release(sandboxId);
-    await parts.disks.delete(sandboxId);
+    if (isTakenUp) {
+      await parts.vmm.release(sandboxId);
+      await parts.disks.delete(sandboxId);
+    }
+    return staged;
   };
-  await allOf(
-    killing,
-    timer.time('stage', () => whileAway({ ask, signal: closed, log })),
-  );
+  const staged = await timer.time('stage', () => whileAway({ ask, signal: closed, log }));
   await failpoint('vm.freeze.staged');
+  return staged;
 }

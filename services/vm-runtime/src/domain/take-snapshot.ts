@@ -5,7 +5,7 @@ import type { Stage } from '@wrenn/kit/stage-timer';
 
 import type { Snapshots } from './snapshot.ts';
 import type { FreezeOrder } from './vm.ts';
-import type { VmTable } from './vm-table.ts';
+import type { Taken, VmTable } from './vm-table.ts';
 
 const askLimitMs = 5000;
 
@@ -16,20 +16,19 @@ export async function takeSnapshot(
   sandboxId: SandboxId,
   order: FreezeOrder,
   call: CallDeadline,
-): Promise<Stage[]> {
-  if (await isThere(snapshots, sandboxId, order, call)) {
-    if (order.keepRunning) await vms.requireGoingOn(sandboxId);
-    return [];
-  }
-  return vms.snapshot(sandboxId, order, call);
+): Promise<Taken> {
+  const known = await find(snapshots, sandboxId, order, call);
+  if (!known) return vms.snapshot(sandboxId, order, call);
+  if (order.keepRunning) await vms.requireGoingOn(sandboxId);
+  return { snapshot: known, stages: [] };
 }
 
-async function isThere(snapshots: Snapshots, sandboxId: SandboxId, { snapshotId }: FreezeOrder, call: CallDeadline) {
+async function find(snapshots: Snapshots, sandboxId: SandboxId, { snapshotId }: FreezeOrder, call: CallDeadline) {
   try {
     const found = await snapshots.get(snapshotId, false, within(call, askLimitMs));
-    if (found.sandboxId === sandboxId) return true;
+    if (found.sandboxId === sandboxId) return found;
   } catch (error) {
-    if (hasReason(error, 'SNAPSHOT_NOT_FOUND')) return false;
+    if (hasReason(error, 'SNAPSHOT_NOT_FOUND')) return undefined;
     throw error;
   }
   throw new WrennError('SNAPSHOT_EXISTS', `${snapshotId} is a snapshot of another sandbox`);

@@ -72,7 +72,9 @@ beforeEach(() => {
 test('makes a VM, tells its stages and lists it as running', async () => {
   const vms = table();
   const { stages } = await vms.create(spec(), caller);
-  expect(stages.map(({ stage }) => stage).toSorted()).toEqual(['boot', 'disk', 'init', 'network', 'vmm']);
+  expect(stages.map(({ stage }) => stage).toSorted()).toEqual([
+    ...['boot', 'disk', 'init', 'journal', 'journal', 'network', 'vmm'],
+  ]);
   expect(vms.list().map(({ state }) => state.name)).toEqual(['running']);
   expect([...journal.records.values()].map(({ phase }) => phase)).toEqual(['running']);
 });
@@ -262,8 +264,8 @@ test('a paused VM is gone from the host, and its snapshot has what it was made o
   const wanted = spec();
   await vms.create(wanted, caller);
   const order = orderOf(false);
-  const stages = await vms.snapshot(wanted.sandboxId, order, caller);
-  expect(stages.map(({ stage }) => stage)).toEqual(['quiesce', 'kill', 'stage']);
+  const { stages } = await vms.snapshot(wanted.sandboxId, order, caller);
+  expect(stages.map(({ stage }) => stage)).toEqual(['prepare', 'quiesce', 'journal', 'stage']);
   expect(agent.isQuiet).toBe(true);
   expect(agent.closedFor).toBe('SANDBOX_PAUSED');
   expect(vms.list()).toEqual([]);
@@ -273,6 +275,33 @@ test('a paused VM is gone from the host, and its snapshot has what it was made o
     parentId: undefined,
     machine: { ...vmm.madeOf, vcpuCount: 1, memoryBytes: 2 ** 28 },
   });
+});
+
+test('a pause does not wait for the end of what it killed, but its slot does', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const end = vmm.holdEnds();
+  await vms.snapshot(wanted.sandboxId, orderOf(false), caller);
+  expect(vmm.struck).toEqual([machineOf(wanted.sandboxId).processes]);
+  expect([...slots.leased]).toEqual([wanted.sandboxId]);
+  end();
+  await vi.waitFor(() => expect(held()).toEqual([0, 0, 0, 0]));
+});
+
+test('a VM that goes on does so once what it was has ended', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const end = vmm.holdEnds();
+  const order = orderOf(true);
+  const frozen = vms.snapshot(wanted.sandboxId, order, caller);
+  await vi.waitFor(() => expect(snapshots.opened).toEqual([order.snapshotId]));
+  expect(vmm.startCount).toBe(1);
+  end();
+  const { stages } = await frozen;
+  expect(stages.map(({ stage }) => stage)).toContain('kill');
+  expect(vmm.startCount).toBe(2);
 });
 
 test('a snapshot that keeps its VM running restores it from itself, in its own slot', async () => {

@@ -11,11 +11,22 @@ import { type Stage, StageTimer } from '@wrenn/kit/stage-timer';
 import { typeOf } from '@wrenn/kit/telemetry/failures';
 import { addEvent, currentCause, inOwnTrace, setAttributes, untraced } from '@wrenn/kit/telemetry/span';
 import { UndoStack } from '@wrenn/kit/undo-stack';
+import type { Snapshot } from '@wrenn/proto/wrenn/snapshotstore/v1/snapshotstore';
 
 import { type BootParts, bootVm } from './boot-vm.ts';
 import { allOf } from './all-of.ts';
 import { freezeVm, goOn, stageFrozen } from './freeze-vm.ts';
-import type { BulkServer, Death, FreezeOrder, FrozenRecord, RunningVm, VmRecord, VmSpec, VmState } from './vm.ts';
+import type {
+  BulkServer,
+  Death,
+  FreezeOrder,
+  FrozenRecord,
+  MachineProcesses,
+  RunningVm,
+  VmRecord,
+  VmSpec,
+  VmState,
+} from './vm.ts';
 import { type WatchdogTimes, untilStuck } from './watchdog.ts';
 
 export interface VmView {
@@ -32,6 +43,12 @@ interface Vm {
   operation: Promise<unknown>;
   // Settles when it is no longer being frozen to go on.
   goingOn?: Promise<unknown>;
+}
+
+// A snapshot that was made just now, and where the time went.
+export interface Taken {
+  readonly snapshot: Snapshot;
+  readonly stages: Stage[];
 }
 
 export interface VmTableParts extends BootParts {
@@ -102,7 +119,7 @@ export class VmTable {
 
   // Returns once the snapshot is staged and, to keep it running, the VM goes on; what a paused VM held is released
   // behind that. An error before the VMM is killed leaves the VM running.
-  async snapshot(sandboxId: SandboxId, order: FreezeOrder, caller: CallDeadline): Promise<Stage[]> {
+  async snapshot(sandboxId: SandboxId, order: FreezeOrder, caller: CallDeadline): Promise<Taken> {
     const vm = this.#vms.get(sandboxId);
     if (!vm) throw notHere(sandboxId);
     const { state } = vm;
@@ -114,10 +131,10 @@ export class VmTable {
     setAttributes({ 'wrenn.snapshot.id': order.snapshotId, 'wrenn.snapshot.keeps_running': order.keepRunning });
     const timer = new StageTimer();
     const frozen = this.#freeze(vm, state, order, caller, timer);
-    this.#goFrom(vm, frozen, order);
-    await frozen;
+    this.#goFrom(vm, state.facts.processes, frozen, order);
+    const snapshot = await frozen;
     this.#parts.log.info({ sandbox: sandboxId, ...order, stages: timer.stages }, 'vm frozen');
-    return timer.stages;
+    return { snapshot, stages: timer.stages };
   }
 
   // Waits for what is being done to a VM that was frozen to go on, and throws unless it runs then.
@@ -215,45 +232,49 @@ export class VmTable {
     }
     running.agent.close('SANDBOX_PAUSED');
     const frozen = { sandboxId: vm.sandboxId, createdAtMs, phase: 'frozen', facts: running.facts, order } as const;
-    await this.#finishFreeze(vm, frozen, timer, false);
+    return this.#finishFreeze(vm, frozen, timer, false);
   }
 
   // From `frozen` on: also what another life of this service began.
-  async #finishFreeze(vm: Vm, frozen: FrozenRecord, timer: StageTimer, isTakenUp: boolean): Promise<void> {
+  async #finishFreeze(vm: Vm, frozen: FrozenRecord, timer: StageTimer, isTakenUp: boolean): Promise<Snapshot> {
     const { facts, order } = frozen;
     const signal = AbortSignal.any([this.#closed.signal, vm.giveUp.signal]);
+    let staged: Snapshot;
     try {
-      await stageFrozen(this.#parts, frozen, { isTakenUp, closed: signal, log: this.#parts.log, timer });
+      staged = await stageFrozen(this.#parts, frozen, { isTakenUp, closed: signal, log: this.#parts.log, timer });
     } catch (error) {
       vm.state = { name: 'dead', death: { reason: 'FREEZE_FAILED', message: messageOf(error) } };
       throw error;
     }
     if (!order.keepRunning) {
       vm.state = { name: 'frozen' };
-      return;
+      return staged;
     }
     vm.state = { name: 'starting' };
     const { guest, accessToken } = facts;
     const spec = { ...guest, accessToken, kind: 'restore' as const, snapshotId: order.snapshotId };
     // A death from here on must not cost it either: the next life makes it go on from the same snapshot.
     await this.#boot(vm, spec, { signal, deadlineAtMs: Date.now() + goOnLimitMs }, timer, frozen);
+    return staged;
   }
 
   // What comes behind a freeze that nobody waits for; its failures are logged, and the VM stays listed.
-  #goFrom(vm: Vm, frozen: Promise<void>, { keepRunning }: FreezeOrder): void {
+  #goFrom(vm: Vm, before: MachineProcesses, frozen: Promise<Snapshot>, { keepRunning }: FreezeOrder): void {
     const cause = currentCause();
-    const release = () =>
-      inOwnTrace('release frozen vm', { 'wrenn.sandbox.id': vm.sandboxId }, [cause], () => this.#releaseFrozen(vm));
+    const attributes = { 'wrenn.sandbox.id': vm.sandboxId };
+    const release = () => inOwnTrace('release frozen vm', attributes, [cause], () => this.#releaseFrozen(vm, before));
     const after = frozen.then(() => (keepRunning ? undefined : release()));
     vm.operation = after.catch(() => undefined);
     if (keepRunning) vm.goingOn = vm.operation;
   }
 
-  async #releaseFrozen(vm: Vm): Promise<void> {
+  async #releaseFrozen(vm: Vm, before: MachineProcesses): Promise<void> {
     const { journal, slots, disks, vmm } = this.#parts;
     const undo = new UndoStack();
     undo.push(() => journal.remove(vm.sandboxId));
     undo.push(() => allOf(slots.release(vm.sandboxId), disks.delete(vm.sandboxId), vmm.release(vm.sandboxId)));
+    // Nothing of a slot may still be open. One that dies has no name any more by which it could be found.
+    undo.push(() => vmm.awaitEnd(vm.sandboxId, before));
     await this.#release(vm, undo);
   }
 
@@ -313,7 +334,8 @@ export class VmTable {
       vm.state = { name: 'stopping' };
       this.#vms.set(sandboxId, vm);
       log.info({ sandbox: sandboxId, ...record.order }, 'vm frozen by an earlier life');
-      this.#goFrom(vm, this.#finishFreeze(vm, record, new StageTimer(), true), record.order);
+      const frozen = this.#finishFreeze(vm, record, new StageTimer(), true);
+      this.#goFrom(vm, facts.processes, frozen, record.order);
       return;
     }
     const machine = vmm.adopt(sandboxId, facts.processes);

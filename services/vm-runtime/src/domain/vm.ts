@@ -108,10 +108,16 @@ export interface Machine {
   isAnswering(limitMs: number): Promise<boolean>;
   // The end of the guest's serial console, at most 64 KiB.
   readConsole(): Promise<Uint8Array>;
-  // Stops the vCPUs and leaves RAM and device state in the VM's frozen directory.
-  freeze(timer: StageTimer): Promise<void>;
+  // Readies what can be readied while the guest runs, so that it stands still for the rest alone.
+  readyFreeze(): Promise<Freezing>;
   // Lets the vCPUs run on, whether they were stopped or not.
   goOn(): Promise<void>;
+}
+
+// Leaving it undone calls it off.
+export interface Freezing extends Disposable {
+  // Stops the vCPUs and leaves RAM and device state in the VM's frozen directory.
+  carryOut(timer: StageTimer): Promise<void>;
 }
 
 export interface Launch {
@@ -132,7 +138,11 @@ export interface Vmm {
   // Takes charge of a machine that an earlier life of this service started, without waiting for it to answer;
   // undefined if it is gone.
   adopt(sandboxId: SandboxId, processes: MachineProcesses): Machine | undefined;
-  // Kills whatever runs for a sandbox; its files stay.
+  // Kills a machine: it does nothing any more when this returns, though its end takes a while.
+  strike(processes: MachineProcesses): void;
+  // Resolves once a struck machine has ended, its pager included.
+  awaitEnd(sandboxId: SandboxId, processes: MachineProcesses): Promise<void>;
+  // Kills whatever runs for a sandbox, known to this life or not, and waits for its end; its files stay.
   kill(sandboxId: SandboxId): Promise<void>;
   // Where `freeze` left RAM and device state.
   frozenDirectory(sandboxId: SandboxId): string;
