@@ -29,7 +29,7 @@ describe.each(databaseServers)('on $name', ({ startServer }) => {
     const paused = present(pause.sandbox);
     expect(paused).toMatchObject({ state: SandboxState.PAUSED, hostId: 'h1', isDurable: false });
     expect(paused.snapshotId).toMatch(/^sn-[0-9a-z]{25}$/);
-    expect(pause.timings.map(({ stage }) => stage)).toEqual(['freeze']);
+    expect(pause.timings.map(({ stage }) => stage)).toEqual(['claim', 'freeze', 'record']);
     expect(host.vms.size).toBe(0);
     expect(host.frozen).toMatchObject([{ sandboxId: made.id, keepRunning: false, waitDurable: false }]);
     gate.resolve();
@@ -37,7 +37,7 @@ describe.each(databaseServers)('on $name', ({ startServer }) => {
 
     const resume = await mesh.sandboxes.resume({ sandboxId: made.id }, soon());
     expect(resume.sandbox).toMatchObject({ id: made.id, state: SandboxState.RUNNING, isDurable: false });
-    expect(resume.timings.map(({ stage }) => stage)).toEqual(['place', 'boot']);
+    expect(resume.timings.map(({ stage }) => stage)).toEqual(['place', 'boot', 'record']);
     expect(host.created[1]).toMatchObject({
       sandboxId: made.id,
       snapshotId: paused.snapshotId,

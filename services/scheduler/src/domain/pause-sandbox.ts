@@ -5,6 +5,7 @@ import { WrennError } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import { type SandboxId, newSnapshotId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
+import { StageTimer } from '@wrenn/kit/stage-timer';
 
 import type { Durability } from './durability.ts';
 import type { LiveSnapshot } from './live-snapshot.ts';
@@ -103,24 +104,25 @@ export class PauseSandbox {
 
   async #pause(seen: Sandbox, reason: string, operation: Operation): Promise<LifecycleResult | undefined> {
     const { sandboxes, lifecycle, hosts, vms, durability } = this.#parts;
+    const timer = new StageTimer();
     const host = await requireHost(hosts, seen.hostId);
     // One that an earlier try may still freeze it into.
     const snapshotId = seen.nextSnapshotId ?? newSnapshotId();
-    const pausing = await lifecycle.beginPause(seen, snapshotId, reason);
+    const pausing = await timer.time('claim', () => lifecycle.beginPause(seen, snapshotId, reason));
     if (!pausing) return undefined;
     await failpoint('scheduler.pause.claimed');
     const signal = AbortSignal.any([operation.signal, this.#closing.signal]);
     try {
       const freezing = { sandboxId: seen.id, snapshotId, keepRunning: false };
-      const frozen = await vms.freeze(host.address, freezing, inMs(pauseLimitMs, signal));
+      const frozen = await timer.include(() => vms.freeze(host.address, freezing, inMs(pauseLimitMs, signal)));
       await failpoint('scheduler.pause.frozen');
       const snapshot = standOn(pausing, snapshotId, frozen.isDurable);
       const move = { to: 'paused', reason: 'FROZEN', snapshot, nextSnapshotId: null } as const;
-      const sandbox = await sandboxes.move(pausing, move);
+      const sandbox = await timer.time('record', () => sandboxes.move(pausing, move));
       if (!sandbox) throw destroyedMeanwhile(seen.id);
       await failpoint('scheduler.pause.recorded');
       if (!frozen.isDurable) durability.follow(host.address, snapshotId);
-      return { sandbox, timings: frozen.timings };
+      return { sandbox, timings: timer.stages };
     } catch (error) {
       if (operation.signal.aborted) throw destroyedMeanwhile(seen.id);
       if (this.#closing.signal.aborted) throw this.#closing.signal.reason;

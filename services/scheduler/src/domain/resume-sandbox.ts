@@ -15,6 +15,7 @@ import type { LifecycleResult } from './pause-sandbox.ts';
 import type { Bell, HostVms, SandboxStore } from './ports.ts';
 import type { Sandbox } from './sandbox.ts';
 import { SharedWork } from './shared-work.ts';
+import type { Settings } from './snapshot.ts';
 import type { LifecycleStore } from './snapshot-ports.ts';
 import { untilChanged } from './until-changed.ts';
 
@@ -85,40 +86,36 @@ export class ResumeSandbox {
       const admitted = await timer.time('place', () => lifecycle.admitResume(seen, terms.reason));
       if (!admitted) return undefined;
       await failpoint('scheduler.resume.claimed');
-      const { sandbox, host } = admitted;
-      const template = { name: sandbox.template, image: '', defaultUser: settings.defaultUser };
-      const make = () => this.#make(sandbox, host, { ...settings, template }, terms, operation);
-      return { sandbox: (await timer.include(make)).sandbox, timings: timer.stages };
+      const sandbox = await this.#make(admitted, settings, terms, operation, timer);
+      return { sandbox, timings: timer.stages };
     } finally {
       operation.end();
     }
   }
 
   async #make(
-    resuming: Sandbox,
-    host: Host,
-    settings: { env: Readonly<Record<string, string>>; template: { name: string; image: string; defaultUser: string } },
+    { sandbox: resuming, host }: { readonly sandbox: Sandbox; readonly host: Host },
+    settings: Settings,
     { ttlMs = resuming.ttlMs }: ResumeTerms,
     operation: Operation,
-  ): Promise<LifecycleResult> {
+    timer: StageTimer,
+  ): Promise<Sandbox> {
     const { sandboxes, vms, clock } = this.#parts;
     const { snapshotId } = resuming;
     if (snapshotId === undefined) throw new Error(`${resuming.id} stands on no snapshot`);
     try {
       const signal = AbortSignal.any([operation.signal, this.#closing.signal]);
-      const vm = { ...resuming, ...settings, snapshot: { id: snapshotId } };
-      const { guestAddress, timings } = await vms.create(host.address, vm, inMs(resumeLimitMs, signal));
+      const template = { name: resuming.template, image: '', defaultUser: settings.defaultUser };
+      const vm = { ...resuming, ...settings, template, snapshot: { id: snapshotId } };
+      const create = () => vms.create(host.address, vm, inMs(resumeLimitMs, signal));
+      const { guestAddress } = await timer.include(create);
       await failpoint('scheduler.resume.made');
-      const sandbox = await sandboxes.move(resuming, {
-        to: 'running',
-        reason: 'AGENT_READY',
-        guestAddress,
-        ttlMs,
-        expiresAt: new Date(clock.now().getTime() + ttlMs),
-      });
+      const expiresAt = new Date(clock.now().getTime() + ttlMs);
+      const running = { to: 'running', reason: 'AGENT_READY', guestAddress, ttlMs, expiresAt } as const;
+      const sandbox = await timer.time('record', () => sandboxes.move(resuming, running));
       if (!sandbox) throw destroyedMeanwhile(resuming.id);
       await failpoint('scheduler.resume.recorded');
-      return { sandbox, timings };
+      return sandbox;
     } catch (error) {
       if (operation.signal.aborted) throw destroyedMeanwhile(resuming.id);
       if (this.#closing.signal.aborted) throw this.#closing.signal.reason;

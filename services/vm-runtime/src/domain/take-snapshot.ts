@@ -1,7 +1,6 @@
 import { type CallDeadline, within } from '@wrenn/kit/deadlines';
 import { WrennError, hasReason } from '@wrenn/kit/errors';
 import type { SandboxId } from '@wrenn/kit/ids';
-import type { Stage } from '@wrenn/kit/stage-timer';
 
 import type { Snapshots } from './snapshot.ts';
 import type { FreezeOrder } from './vm.ts';
