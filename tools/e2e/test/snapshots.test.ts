@@ -10,16 +10,18 @@ import { endsWithoutLeaks, useMesh } from '../src/use-mesh.ts';
 
 const mesh = useMesh();
 const MiB = 2 ** 20;
+const patienceMs = 180_000; // For an emulated guest on a busy machine.
 
 // A process that counts, a file in memory and one on disk.
 async function busyGuest(bytes = 4 * MiB, request: Readonly<Record<string, unknown>> = {}): Promise<Guest> {
   const guest = await mesh.now.create('minimal', request);
   await guest.sh('(while true; do echo $((n=n+1)) > /dev/shm/n; sleep 0.05; done) >/dev/null 2>&1 &');
-  await guest.sh(`head -c ${bytes} /dev/urandom > /dev/shm/blob; head -c ${bytes} /dev/urandom > /root/blob; sync`);
+  const write = `head -c ${bytes} /dev/urandom > /dev/shm/blob; head -c ${bytes} /dev/urandom > /root/blob; sync`;
+  await guest.sh(write, { timeoutMs: patienceMs });
   return guest;
 }
 
-const sums = (guest: Guest) => guest.sh('sha256sum /dev/shm/blob /root/blob');
+const sums = (guest: Guest) => guest.sh('sha256sum /dev/shm/blob /root/blob', { timeoutMs: patienceMs });
 // The file is empty for the moment in which its writer has opened it.
 const counter = async (guest: Guest) =>
   Number(await guest.sh('until n=$(cat /dev/shm/n) && [ -n "$n" ]; do :; done; echo "$n"'));
@@ -41,7 +43,7 @@ test('a process, memory and disk survive 25 pauses and resumes, across collapses
   await eventually('the counter goes on', async () => (await counter(guest)) > count);
   expect(await guest.sh('wc -l < /root/cycles')).toBe('25');
   await guest.destroy();
-}, 400_000);
+}, 900_000);
 
 test('a page that the guest zeroed stays zero, and old bytes never return', async () => {
   const guest = await mesh.now.create();
@@ -60,7 +62,7 @@ test('a paused sandbox holds files only, is told so to callers, and survives the
   const before = await sums(guest);
   await guest.pause();
   expect(await stateOf(guest)).toBe(SandboxState.PAUSED);
-  expect(guest.vmm()).toBeUndefined();
+  await eventually('its VMM has ended', () => guest.vmm() === undefined);
   expect(await reasonOf(guest.exec('true'))).toBe('SANDBOX_NOT_RUNNING');
   await guest.pause();
   await mesh.now.replaceKilled('scheduler', 'vm-runtime', 'snapshot-store', 'network');
