@@ -26,6 +26,7 @@ down: ## stop the mesh
 	@node tools/cli/src/main.ts down
 
 bench: images ## measure, print a table, write .bench/results.json; ONLY=snapshots for rows with that in their id
+	@tools/setup/bootstrap.sh bench
 	@node tools/bench/src/main.ts $(ONLY)
 
 chaos: images ## break parts of a private mesh for 5 minutes; SEED=7 MINUTES=20 MODE=soak|pauses COUNT=200 to choose

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Brings a Debian 12 machine (as root) to where Wrenn builds and runs. Running it again does only what is
-# missing, so every make target calls it. `bootstrap.sh test` adds what the tests need. One at a time per clone.
+# missing, so every make target calls it. `bootstrap.sh test` adds what the tests need, and
+# `bootstrap.sh bench` what is measured against. One at a time per clone.
 set -eu
 cd "$(dirname "$0")/../.."
 mkdir -p .build/bin .build/stamps
@@ -23,4 +24,7 @@ if [ "$purpose" = test ]; then
   once python "Python gRPC client" python_inputs install_python
   once grpcurl "grpcurl" grpcurl_inputs install_grpcurl
   once go_client "Go gRPC client" go_client_inputs install_go_client
+fi
+if [ "$purpose" = bench ]; then
+  install_packages_only nginx-light haproxy wrk
 fi

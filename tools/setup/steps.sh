@@ -55,6 +55,21 @@ install_packages() {
   timed "apt-get install" apt_get install -y --no-install-recommends $lacking
 }
 
+# The same for packages whose services must not start: only their programs are wanted.
+install_packages_only() {
+  policy=/usr/sbin/policy-rc.d
+  if [ -e $policy ]; then
+    install_packages "$@"
+    return 0
+  fi
+  printf '#!/bin/sh\nexit 101\n' >$policy
+  chmod +x $policy
+  trap 'rm -f $policy' EXIT
+  install_packages "$@"
+  rm -f $policy
+  trap - EXIT
+}
+
 apt_get() {
   DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confold "$@"
 }

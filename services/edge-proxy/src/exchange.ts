@@ -53,7 +53,7 @@ export class Exchange implements GuestUser {
   readonly #sender: Sender;
   readonly #options: ExchangeOptions;
   readonly #events: ExchangeEvents;
-  readonly #gone = new AbortController();
+  #dialling: AbortController | undefined;
   #sent: { readonly request: RequestHead; readonly route: GuestRoute } | undefined;
   #admission: Admission | undefined;
   #body: BodyScanner | undefined;
@@ -149,7 +149,9 @@ export class Exchange implements GuestUser {
 
   async #connect(admission: Admission, mayReuse: boolean): Promise<void> {
     const { sandboxId, port } = admission.route;
-    const guest = await this.#options.guests.take(sandboxId, port, { mayReuse, signal: this.#gone.signal });
+    this.#dialling = new AbortController();
+    const guest = await this.#options.guests.take(sandboxId, port, { mayReuse, signal: this.#dialling.signal });
+    this.#dialling = undefined;
     if (this.#hasEnded) guest.release(true);
     else this.#join(admission, guest);
   }
@@ -199,7 +201,7 @@ export class Exchange implements GuestUser {
   #end(isClean: boolean): void {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
-    this.#gone.abort();
+    this.#dialling?.abort();
     this.#guest?.release(isClean);
     this.#leaveShare?.();
   }

@@ -6,7 +6,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { SandboxId } from '@wrenn/kit/ids';
 
 import { Refusal } from '../domain/refusal.ts';
-import type { SandboxAddresses } from './sandbox-addresses.ts';
+
+// Where guests are, and that it turned out not to be so.
+export interface Addresses {
+  resolve(id: SandboxId): Promise<string>;
+  forget(id: SandboxId): void;
+}
 
 export interface AddressRange {
   readonly network: string;
@@ -20,10 +25,10 @@ const attempts = 3;
 const connectTimeoutMs = 10_000;
 
 export class GuestDialer {
-  readonly #addresses: SandboxAddresses;
+  readonly #addresses: Addresses;
   readonly #allowed = new BlockList();
 
-  constructor(addresses: SandboxAddresses, { network, prefixLength }: AddressRange) {
+  constructor(addresses: Addresses, { network, prefixLength }: AddressRange) {
     this.#addresses = addresses;
     this.#allowed.addSubnet(network, prefixLength, 'ipv4');
   }
