@@ -42,9 +42,8 @@ export class EventLoopDelay {
     const delayMs = Math.max(0, nowMs - this.#dueMs);
     this.#dueMs = nowMs + everyMs;
     this.#onTick?.(delayMs);
-    if (delayMs < noticeableMs) return;
-    this.#notes.push({ atMs: nowMs, delayMs });
     while (this.#notes[0] && this.#notes[0].atMs < nowMs - keptMs) this.#notes.shift();
+    if (delayMs >= noticeableMs) this.#notes.push({ atMs: nowMs, delayMs });
   }
 
   close(): void {

@@ -4,29 +4,24 @@
 import { subscribe } from 'node:diagnostics_channel';
 import type { ClientHttp2Session, ClientHttp2Stream, OutgoingHttpHeaders } from 'node:http2';
 
+import type { SpanContext } from '@opentelemetry/api';
+
+import { LaneFigures, type MeasuredCall } from './rpc-metrics.ts';
+
 interface StreamMessage {
   readonly stream: ClientHttp2Stream;
   readonly headers: OutgoingHttpHeaders;
 }
 
-export interface CallLoad {
-  // Calls under way on the lane when this one began, itself included.
-  readonly inFlight: number;
-  // From the call until its headers were given to the connection; undefined while they are not.
-  readonly queuedMs: number | undefined;
-  // Written to the lane by all its calls, and not taken by the peer's window, when the headers left.
-  readonly unsentBytes: number;
-  // Come over the connection and counted against its window still, so that the peer may send so much less.
-  readonly windowUsedBytes: number;
-}
-
 // The calls of one lane. A lane is one connection, so whichever stream shows it shows what they share.
 export class LaneLoad {
   readonly name: string;
+  readonly figures: LaneFigures;
   readonly #calls = new Set<LaneCall>();
 
   constructor(name: string) {
     this.name = name;
+    this.figures = new LaneFigures(name);
   }
 
   begin(): LaneCall {
@@ -48,13 +43,18 @@ export class LaneLoad {
   }
 }
 
-export class LaneCall implements CallLoad {
+export class LaneCall implements MeasuredCall {
+  // Calls under way on the lane when this one began, itself included.
   readonly inFlight: number;
   readonly startMs = performance.now();
   traceparent: string | undefined;
   stream: ClientHttp2Stream | undefined;
+  // From the call until its headers were given to the connection; undefined while they are not.
   queuedMs: number | undefined;
+  firstMessageMs: number | undefined;
+  // Written to the lane by all its calls, and not taken by the peer's window, when the headers left.
   unsentBytes = 0;
+  // Come over the connection and counted against its window still, so that the peer may send so much less.
   windowUsedBytes = 0;
   readonly #lane: LaneLoad;
 
@@ -70,8 +70,14 @@ export class LaneCall implements CallLoad {
     awaited.set(traceparent, this);
   }
 
-  end(): void {
+  // Its first message has come, or its end.
+  answered(): void {
+    this.firstMessageMs ??= performance.now() - this.startMs;
+  }
+
+  end(span: SpanContext): void {
     this.#lane.end(this);
+    this.#lane.figures.record(this, span);
   }
 
   began(stream: ClientHttp2Stream): void {

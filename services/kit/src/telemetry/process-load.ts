@@ -1,12 +1,12 @@
-// The delay of this process's event loop, for every span of it. There is one loop, so there is one watch on it: set up
-// with tracing, not by an import.
+// The delay of this process's event loop, for every span of it. There is one loop, so there is one watch on it: begun
+// with telemetry, not by an import.
 import { EventLoopDelay } from './event-loop.ts';
+import { recordLoopDelay } from './rpc-metrics.ts';
 
 let loop: EventLoopDelay | undefined;
 
-export function watchEventLoop(onTick?: (delayMs: number) => void): EventLoopDelay {
-  loop ??= new EventLoopDelay(onTick);
-  return loop;
+export function watchEventLoop(): void {
+  loop ??= new EventLoopDelay(recordLoopDelay);
 }
 
 // The longest that anything had to wait for the loop since then; 0 when nobody watches it.

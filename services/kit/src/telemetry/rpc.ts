@@ -28,7 +28,6 @@ import { isSandboxId } from '../ids.ts';
 import { describeFailure, typeOf } from './failures.ts';
 import type { LaneCall, LaneLoad } from './lane-load.ts';
 import { loopDelayMs } from './process-load.ts';
-import { recordCall } from './rpc-metrics.ts';
 import { tracer } from './span.ts';
 
 const setter: TextMapSetter<Metadata> = { set: (carrier, key, value) => void carrier.set(key, value) };
@@ -92,14 +91,13 @@ async function* clientSteps<T>(
   request: unknown,
   inner: RpcSteps<T>,
 ): AsyncGenerator<T, T | void, undefined> {
-  let firstMs: number | undefined;
   let isOver = false;
   nameSandbox(span, request);
   try {
     for (;;) {
       const step = await inner.next();
       isOver = step.done ?? false;
-      firstMs ??= performance.now() - load.startMs;
+      load.answered();
       if (step.done) {
         nameSandbox(span, step.value);
         return step.value;
@@ -112,9 +110,8 @@ async function* clientSteps<T>(
     throw error;
   } finally {
     if (!isOver) await inner.return(undefined as never);
-    load.end();
-    recordCall(lane.name, load, firstMs, span.spanContext());
-    if (span.isRecording()) span.setAttributes(loadAttributes(lane, load, firstMs));
+    load.end(span.spanContext());
+    if (span.isRecording()) span.setAttributes(loadAttributes(lane, load));
     span.end();
   }
 }
@@ -139,14 +136,15 @@ async function* serverSteps<T>(
   }
 }
 
-function loadAttributes(lane: LaneLoad, load: LaneCall, firstMs: number | undefined): Attributes {
+function loadAttributes(lane: LaneLoad, load: LaneCall): Attributes {
+  const { queuedMs, firstMessageMs } = load;
   return {
     'wrenn.lane': lane.name,
     'wrenn.lane.in_flight': load.inFlight,
     'wrenn.lane.unsent_bytes': load.unsentBytes,
     'wrenn.lane.window_used_bytes': load.windowUsedBytes,
-    ...(load.queuedMs !== undefined && { 'wrenn.rpc.queued_ms': rounded(load.queuedMs) }),
-    ...(firstMs !== undefined && { 'wrenn.rpc.first_message_ms': rounded(firstMs) }),
+    ...(queuedMs !== undefined && { 'wrenn.rpc.queued_ms': rounded(queuedMs) }),
+    ...(firstMessageMs !== undefined && { 'wrenn.rpc.first_message_ms': rounded(firstMessageMs) }),
     'wrenn.event_loop.delay_ms': loopDelayMs(load.startMs),
   };
 }

@@ -8,6 +8,7 @@ import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BatchSpanProcessor, type Sampler, type SpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace';
 
 import { newInstanceId } from '../ids.ts';
+import { watchEventLoop } from './process-load.ts';
 import { type SpanQueue, readTraceSettings } from './settings.ts';
 
 const closeLimitMs = 2000;
@@ -20,6 +21,7 @@ export interface Telemetry {
 
 export function startTelemetry(service: string, env: NodeJS.ProcessEnv): Telemetry {
   const { endpoint, sampler, queue } = readTraceSettings(env);
+  watchEventLoop();
   if (!endpoint) return { close: async () => {} };
   return registerTracing(service, batched(queue), sampler);
 }

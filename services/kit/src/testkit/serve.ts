@@ -12,14 +12,16 @@ export interface TestServer extends AsyncDisposable {
   readonly lanes: Lanes;
 }
 
-// Serves handlers over real gRPC on a unix socket for one test.
+// Serves handlers over real gRPC on a unix socket for one test; `addMore` adds other services to it.
 export async function serveForTest<S extends GenServiceMethods>(
   service: GenService<S>,
   handlers: RpcHandlers<S>,
+  addMore: (server: RpcServer) => void = () => undefined,
 ): Promise<TestServer> {
   const dir = await tempDir();
   const server = new RpcServer({ log: openLog('test', 'silent'), drainMs: 200 });
   server.add(service, handlers);
+  addMore(server);
   const address = `unix:${join(dir.path, 'rpc.sock')}`;
   await server.listen(address);
   server.ready();
