@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 
 import { BadMessage, findHeadEnd } from './domain/fields.ts';
 import type { Sender } from './domain/forwarding.ts';
-import { Refusal, answerBytes, refusalBytes } from './domain/refusal.ts';
+import { Refusal, answerBytes, refusalBytes, refusals } from './domain/refusal.ts';
 import { type RequestHead, maxHeadBytes, parseRequestHead } from './domain/request-head.ts';
 import { routeOf } from './domain/route.ts';
 import { Exchange, type ExchangeEvents, type ExchangeOptions } from './exchange.ts';
@@ -176,6 +176,7 @@ export class ClientConnection {
   #refuse(error: unknown): void {
     const refusal = refusalOf(error);
     if (refusal.code === 'INTERNAL') this.#options.log.error({ err: refusal.cause ?? refusal }, 'exchange failed');
+    this.#options.answered?.(refusals[refusal.code].status, 'edge');
     const request = this.#request;
     const isWhole = request !== undefined && (this.#exchange?.isRequestComplete ?? request.framing.kind === 'none');
     const keepsAlive = isWhole && refusal.code !== 'BAD_REQUEST' && this.#mayKeepAlive();

@@ -29,7 +29,11 @@ export interface Guests {
 // Lets a request pass to the sandbox it names, or throws a Refusal. Asked before anything is dialled.
 export type Admit = (request: RequestHead, route: GuestRoute) => Promise<Admission>;
 
+// Told of each answer when its head goes to the client.
+export type Answered = (status: number, by: 'guest' | 'edge') => void;
+
 export interface ExchangeOptions {
+  readonly answered?: Answered;
   readonly guests: Guests;
   readonly admit: Admit;
   readonly shares: Shares<SandboxId>;
@@ -167,6 +171,7 @@ export class Exchange implements GuestUser {
         this.#events.ended(keepsAlive);
       },
       failed: (refusal) => this.#refuse(refusal),
+      answered: (status) => this.#options.answered?.(status, 'guest'),
       upgraded: () => this.#events.takesBytes(),
     });
     // A body that came along goes out in the same write.

@@ -14,6 +14,7 @@ export interface ResponseEvents {
   // All of the response is on its way to the client. The guest's connection is clean if nothing about it was odd.
   ended(ending: { readonly keepsAlive: boolean; readonly isClean: boolean }): void;
   failed(refusal: Refusal): void;
+  answered(status: number): void; // Its final head is passed on.
   upgraded(): void; // The guest took the client's offer; from now on bytes pass both ways.
 }
 
@@ -106,6 +107,7 @@ export class GuestResponse {
       throw new BadMessage('a change of protocol that was not asked for');
     }
     this.isTunnel = true;
+    this.#events.answered(response.status);
     this.#passHead(this.#headFor(response), rest);
     this.#events.upgraded();
   }
@@ -123,6 +125,7 @@ export class GuestResponse {
     this.#isPersistent = response.isPersistent && this.#request.version === '1.1';
     this.#keepsAlive = !this.#endsWithGuest && this.#events.mayKeepAlive();
     this.#body = new BodyScanner(framing);
+    this.#events.answered(response.status);
     this.#takeBody(this.#body, this.#headFor(response), rest);
   }
 

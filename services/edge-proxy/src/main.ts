@@ -3,6 +3,8 @@ import { systemClock } from '@wrenn/kit/clock';
 import { inMs } from '@wrenn/kit/deadlines';
 import { Lanes } from '@wrenn/kit/lanes';
 import { openLog } from '@wrenn/kit/log';
+import { processMetrics } from '@wrenn/kit/metrics/process-metrics';
+import { serveOperators } from '@wrenn/kit/operator-side';
 import { Shutdown, runService } from '@wrenn/kit/shutdown';
 import { startTelemetry } from '@wrenn/kit/telemetry/start';
 import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
@@ -15,6 +17,7 @@ import { SandboxAddresses } from './adapters/sandbox-addresses.ts';
 import { SandboxFollower } from './adapters/sandbox-follower.ts';
 import { readEdgeConfig } from './config.ts';
 import { Gate } from './gate.ts';
+import { countAnswers, countEdge, measuredDial } from './metrics.ts';
 import { EdgeServer } from './server.ts';
 
 await runService(async () => {
@@ -32,7 +35,10 @@ await runService(async () => {
     'guest connections',
     new GuestConnections({
       resolve: (id) => addresses.resolve(id),
-      dial: countedDial((id, port, signal) => dialer.dial(id, port, signal), activity),
+      dial: measuredDial(
+        processMetrics,
+        countedDial((id, port, signal) => dialer.dial(id, port, signal), activity),
+      ),
     }),
   );
   const events = scheduler.client('control', SandboxService);
@@ -40,8 +46,18 @@ await runService(async () => {
   const gate = new Gate({ accessOf: (id) => addresses.accessOf(id), clock: systemClock });
   const server = stop.own(
     'edge server',
-    new EdgeServer({ guests, admit: gate.admit.bind(gate), domain: config.domain, log }),
+    new EdgeServer({
+      guests,
+      admit: gate.admit.bind(gate),
+      domain: config.domain,
+      log,
+      answered: countAnswers(processMetrics),
+    }),
   );
+  countEdge(processMetrics, server, guests);
+  let isServing = false;
+  stop.own('operator side', await serveOperators({ config, log, isServing: () => isServing }));
   await server.listen(config.listen);
+  isServing = true;
   await stop.onSignal();
 });

@@ -8,13 +8,14 @@ import type { Log } from '@wrenn/kit/log';
 import { ClientConnection, type ConnectionOptions } from './client-connection.ts';
 import { Refusal, refusalBytes } from './domain/refusal.ts';
 import { Shares } from './domain/shares.ts';
-import type { Admit, Guests } from './exchange.ts';
+import type { Admit, Answered, Guests } from './exchange.ts';
 
 export interface EdgeOptions {
   readonly guests: Guests;
   readonly admit: Admit;
   readonly domain: string; // Of `{port}-{sandbox id}.{domain}`.
   readonly log: Log;
+  readonly answered?: Answered;
   readonly headTimeoutMs?: number;
   readonly idleTimeoutMs?: number;
   readonly halfOpenTimeoutMs?: number;
@@ -30,6 +31,7 @@ export class EdgeServer {
   readonly #sockets = new Set<Socket>();
   readonly #idle = new Set<ClientConnection>(); // The one that has waited longest first.
   readonly #connection: ConnectionOptions;
+  readonly #closedTraffic = { receivedBytes: 0, sentBytes: 0 };
   #isClosing = false;
 
   constructor(options: EdgeOptions) {
@@ -48,6 +50,13 @@ export class EdgeServer {
 
   get connectionCount(): number {
     return this.#sockets.size;
+  }
+
+  // Of all connections so far.
+  get traffic(): { readonly receivedBytes: number; readonly sentBytes: number } {
+    const sum = { ...this.#closedTraffic };
+    for (const socket of this.#sockets) addTraffic(sum, socket);
+    return sum;
   }
 
   // Binds `host:port` or `unix:/path` and returns the port.
@@ -98,6 +107,7 @@ export class EdgeServer {
     this.#idle.add(connection);
     socket.once('close', () => {
       this.#sockets.delete(socket);
+      addTraffic(this.#closedTraffic, socket);
       this.#idle.delete(connection);
     });
   }
@@ -109,4 +119,9 @@ export class EdgeServer {
     }
     return false;
   }
+}
+
+function addTraffic(sum: { receivedBytes: number; sentBytes: number }, { bytesRead, bytesWritten }: Socket): void {
+  sum.receivedBytes += bytesRead;
+  sum.sentBytes += bytesWritten;
 }

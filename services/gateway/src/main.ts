@@ -2,8 +2,8 @@ import { ActivityReport } from '@wrenn/kit/activity-report';
 import { readConfig } from '@wrenn/kit/config';
 import { inMs } from '@wrenn/kit/deadlines';
 import { openLog } from '@wrenn/kit/log';
-import { serveMetrics } from '@wrenn/kit/metrics/metrics-server';
 import { processMetrics } from '@wrenn/kit/metrics/process-metrics';
+import { serveOperators } from '@wrenn/kit/operator-side';
 import { RpcServer } from '@wrenn/kit/rpc-server';
 import { Shutdown, runService } from '@wrenn/kit/shutdown';
 import { startTelemetry } from '@wrenn/kit/telemetry/start';
@@ -12,11 +12,12 @@ import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
 
 import { HostLanes } from './adapters/host-lanes.ts';
 import { LanePeer } from './adapters/lane-peer.ts';
-import { sandboxResolver } from './adapters/sandbox-resolver.ts';
+import { hostLocator, sandboxResolver } from './adapters/sandbox-resolver.ts';
 import { gatewayShape } from './config.ts';
 import { deadlinesMs } from './domain/deadlines.ts';
 import { RouteCache } from './domain/route-cache.ts';
 import { SandboxRouter } from './domain/sandbox-router.ts';
+import { countRoutes } from './metrics.ts';
 import { addGatewayServices } from './server.ts';
 
 await runService(async () => {
@@ -31,9 +32,11 @@ await runService(async () => {
   const send = (sandboxIds: string[]) => lives.reportActivity({ sandboxIds }, inMs(2000));
   const activity = stop.own('activity', new ActivityReport({ send, log }));
   const router = new SandboxRouter(routes);
+  countRoutes(processMetrics, routes, hosts);
   const rpc = new RpcServer({ log, deadlinesMs, bulkMethods: [FilesystemService.method.write] });
-  addGatewayServices(rpc, { scheduler, hosts, resolve: sandboxResolver(scheduler), router, activity });
-  stop.own('metrics', await serveMetrics(processMetrics, config.metricsListen, () => rpc.isServing));
+  const [resolve, locate] = [sandboxResolver(scheduler), hostLocator(scheduler)];
+  addGatewayServices(rpc, { scheduler, hosts, resolve, locate, router, activity });
+  stop.own('operator side', await serveOperators({ config, log, isServing: () => rpc.isServing }));
   await rpc.listen(config.listen);
   stop.own('rpc server', rpc);
   rpc.ready();

@@ -10,6 +10,7 @@ import { requireSandboxId } from '@wrenn/kit/validate';
 import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
 import { HostService } from '@wrenn/proto/wrenn/v1/host';
 import { LogService } from '@wrenn/proto/wrenn/v1/log';
+import { MetricsService } from '@wrenn/proto/wrenn/v1/metrics';
 import { PortService } from '@wrenn/proto/wrenn/v1/port';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
@@ -32,7 +33,6 @@ const idempotent: ReadonlySet<DescMethod> = new Set([
   ProcessService.method.connect,
   ProcessService.method.closeStdin,
   ProcessService.method.list,
-  LogService.method.readConsole,
   FilesystemService.method.stat,
   FilesystemService.method.list,
   FilesystemService.method.remove,
@@ -49,6 +49,7 @@ export interface GatewayParts {
   readonly scheduler: Peer;
   readonly hosts: HostPeers;
   readonly resolve: ResolveSandbox;
+  readonly locate: ResolveSandbox;
   readonly router: SandboxRouter;
   readonly activity: Activity;
 }
@@ -56,11 +57,13 @@ export interface GatewayParts {
 export function addGatewayServices(rpc: RpcServer, parts: GatewayParts): void {
   const forwardToScheduler = toScheduler(parts);
   const forwardToHost = counted(parts.activity, toSandboxHost(parts));
+  const forwardToRecords = toHostOfRecords(parts);
   rpc.add(SandboxService, handlersOf(SandboxService, forwardToScheduler));
   rpc.add(SnapshotService, handlersOf(SnapshotService, forwardToScheduler));
   rpc.add(HostService, handlersOf(HostService, forwardToScheduler));
   rpc.add(ProcessService, handlersOf(ProcessService, forwardToHost));
-  rpc.add(LogService, handlersOf(LogService, forwardToHost));
+  rpc.add(LogService, handlersOf(LogService, forwardToRecords));
+  rpc.add(MetricsService, handlersOf(MetricsService, forwardToRecords));
   rpc.add(FilesystemService, handlersOf(FilesystemService, forwardToHost));
   rpc.add(PortService, handlersOf(PortService, forwardToHost));
 }
@@ -104,6 +107,15 @@ function toSandboxHost({ hosts, resolve, router }: GatewayParts): Forward {
         yield* host.peer.call(method, stream ?? request, within(call, Infinity));
       },
     });
+  };
+}
+
+// What a host has noted of a sandbox is there whether it runs or not, and nobody is to be woken for it.
+function toHostOfRecords({ hosts, locate }: GatewayParts): Forward {
+  return async function* forward(method, request, call) {
+    const address = await locate(sandboxIdOf(request), call);
+    using host = hosts.use(address, 'interactive');
+    yield* host.peer.call(method, request, within(call, Infinity));
   };
 }
 

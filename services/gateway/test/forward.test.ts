@@ -9,6 +9,7 @@ import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
 import { HostService } from '@wrenn/proto/wrenn/v1/host';
 import { LogService } from '@wrenn/proto/wrenn/v1/log';
+import { MetricsService } from '@wrenn/proto/wrenn/v1/metrics';
 import {
   ProcessService,
   ProcessServiceConnectRequestSchema,
@@ -67,6 +68,7 @@ test('every unary method of the public services is forwarded to the service that
   await using host = await serveTcp((serve) => {
     serve(ProcessService, unary('process', processMethods));
     serve(LogService, unary('log', ['readConsole']));
+    serve(MetricsService, unary('metrics', ['read']));
     serve(FilesystemService, unary('files', fileMethods));
   });
   await using scheduler = await serveTcp((serve) => {
@@ -84,6 +86,7 @@ test('every unary method of the public services is forwarded to the service that
   await gateway.lanes.client('control', HostService).list({}, inMs(5000));
   for (const name of processMethods) await processes[name]({ sandboxId: id }, inMs(5000));
   await gateway.lanes.client('control', LogService).readConsole({ sandboxId: id }, inMs(5000));
+  await gateway.lanes.client('control', MetricsService).read({ sandboxId: id }, inMs(5000));
   const files = gateway.lanes.client('control', FilesystemService);
   for (const name of fileMethods) await files[name]({ sandboxId: id }, inMs(5000));
   expect(called).toEqual([
@@ -92,6 +95,7 @@ test('every unary method of the public services is forwarded to the service that
     'host.list',
     ...processMethods.map((name) => `process.${name}`),
     'log.readConsole',
+    'metrics.read',
     ...fileMethods.map((name) => `files.${name}`),
   ]);
 });

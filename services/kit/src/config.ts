@@ -18,6 +18,11 @@ export const commonShape = {
     .string()
     .regex(/^[^/\s]+:\d{1,5}$/, 'must be host:port')
     .optional(),
+  // Where the process itself may be told things over gRPC; nowhere unless set.
+  adminListen: z
+    .string()
+    .regex(/^unix:\/.+$/, 'must be unix:/path')
+    .optional(),
 };
 
 // Parses `WRENN_*` variables by a shape: field `createTimeoutMs` reads WRENN_CREATE_TIMEOUT_MS.

@@ -114,12 +114,15 @@ test('a unary call without a deadline is refused before it leaves', async () => 
 // A server as foreign clients see it: bare grpc-js, no deadline unless given.
 async function foreign(options: Omit<RpcServerOptions, 'log'>, handle: (call: Call) => Promise<void>) {
   const server = new RpcServer({ log: openLog('test', 'silent'), drainMs: 100, ...options });
-  server.add(LogService, {
-    readConsole: async (_request, call) => {
-      await handle(call);
-      return {};
-    },
-  });
+  server.add(
+    LogService,
+    partialHandlers(LogService, {
+      readConsole: async (_request, call) => {
+        await handle(call);
+        return {};
+      },
+    }),
+  );
   const port = await server.listen('127.0.0.1:0');
   const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure());
   const call = (bytes = Buffer.alloc(0), deadline?: Date) =>

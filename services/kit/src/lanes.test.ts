@@ -9,6 +9,7 @@ import { openLog } from './log.ts';
 import { RpcServer } from './rpc-server.ts';
 import { runProgram } from './run-program.ts';
 import { eventually } from './testkit/eventually.ts';
+import { partialHandlers } from './testkit/partial.ts';
 import { tempDir } from './testkit/temp-dir.ts';
 
 const lanes: readonly LaneName[] = ['control', 'interactive', 'bulk'];
@@ -16,7 +17,10 @@ const lanes: readonly LaneName[] = ['control', 'interactive', 'bulk'];
 // Answers with the caller's address and port: two callers share a connection only if theirs are equal.
 async function peerServer(at = '127.0.0.1:0') {
   const server = new RpcServer({ log: openLog('test', 'silent'), drainMs: 100 });
-  server.add(LogService, { readConsole: async (_request, { peer }) => ({ console: Buffer.from(peer) }) });
+  server.add(
+    LogService,
+    partialHandlers(LogService, { readConsole: async (_request, { peer }) => ({ console: Buffer.from(peer) }) }),
+  );
   const port = await server.listen(at);
   return { port, [Symbol.asyncDispose]: () => server.close() };
 }

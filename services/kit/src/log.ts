@@ -1,10 +1,11 @@
+import { isSpanContextValid, trace } from '@opentelemetry/api';
 import { type Logger, destination, pino, stdTimeFunctions } from 'pino';
 
 export type Log = Logger;
 export const logLevels = ['debug', 'info', 'warn', 'error', 'silent'] as const;
 export type LogLevel = (typeof logLevels)[number];
 
-// JSON lines on stdout: time, level, service, msg, then what the event is about.
+// JSON lines on stdout: time, level, service, msg, then what the event is about. What is logged within a trace names it.
 export function openLog(service: string, level: LogLevel = 'info'): Log {
   return pino(
     {
@@ -12,7 +13,14 @@ export function openLog(service: string, level: LogLevel = 'info'): Log {
       base: { service },
       timestamp: stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
+      mixin: traceIds,
     },
     destination({ fd: 1, sync: true }),
   );
+}
+
+// By the names that OpenTelemetry gives them in logs that are not its own.
+function traceIds() {
+  const span = trace.getActiveSpan()?.spanContext();
+  return span && isSpanContextValid(span) ? { trace_id: span.traceId, span_id: span.spanId } : {};
 }

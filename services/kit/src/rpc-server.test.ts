@@ -35,7 +35,7 @@ const echo = partialHandlers(ProcessService, {
 test('health says NOT_SERVING until ready, then SERVING, for the whole and each service', async () => {
   await using dir = await tempDir();
   const server = new RpcServer({ log });
-  server.add(LogService, { readConsole: async () => ({}) });
+  server.add(LogService, partialHandlers(LogService, { readConsole: async () => ({}) }));
   await server.listen(`unix:${dir.path}/s`);
   const lanes = new Lanes(`unix:${dir.path}/s`, 'test');
   const health = lanes.client('control', Health);
@@ -197,13 +197,16 @@ test('a call that outlives the drain is cut, and close returns', async () => {
   await using dir = await tempDir();
   const server = new RpcServer({ log, drainMs: 100 });
   const started = Promise.withResolvers<void>();
-  server.add(LogService, {
-    readConsole: async () => {
-      started.resolve();
-      await new Promise(() => undefined);
-      return {};
-    },
-  });
+  server.add(
+    LogService,
+    partialHandlers(LogService, {
+      readConsole: async () => {
+        started.resolve();
+        await new Promise(() => undefined);
+        return {};
+      },
+    }),
+  );
   await server.listen(`unix:${dir.path}/s`);
   const lanes = new Lanes(`unix:${dir.path}/s`, 'test');
   const call = lanes.client('control', LogService).readConsole({}, inMs(20_000));
@@ -219,7 +222,7 @@ test('a socket file left by a killed server is taken over, one that is served is
   const path = join(dir.path, 'rpc.sock');
   const other = createServer().listen(path);
   const server = new RpcServer({ log });
-  server.add(LogService, { readConsole: async () => ({}) });
+  server.add(LogService, partialHandlers(LogService, { readConsole: async () => ({}) }));
   await expect(server.listen(`unix:${path}`)).rejects.toThrow(`${path} is served by another process`);
   expect((await stat(path)).isSocket()).toBe(true);
   await new Promise((resolve) => other.close(resolve));
@@ -229,7 +232,7 @@ test('a socket file left by a killed server is taken over, one that is served is
   expect(() => execFileSync(process.execPath, ['-e', script])).toThrow();
   expect((await stat(path)).isSocket()).toBe(true);
   const next = new RpcServer({ log });
-  next.add(LogService, { readConsole: async () => ({}) });
+  next.add(LogService, partialHandlers(LogService, { readConsole: async () => ({}) }));
   await next.listen(`unix:${path}`);
   await next.close();
 });
@@ -256,7 +259,7 @@ test('a unix socket lets nobody but our own user connect, and its directory is m
   await using dir = await tempDir();
   const path = join(dir.path, 'new', 'dirs', 'rpc.sock');
   const server = new RpcServer({ log });
-  server.add(LogService, { readConsole: async () => ({}) });
+  server.add(LogService, partialHandlers(LogService, { readConsole: async () => ({}) }));
   await server.listen(`unix:${path}`);
   expect((await stat(path)).mode & 0o777).toBe(0o600);
   await server.close();

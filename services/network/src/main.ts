@@ -5,8 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { armFailpoints } from '@wrenn/kit/failpoint';
 import { openLog } from '@wrenn/kit/log';
-import { serveMetrics } from '@wrenn/kit/metrics/metrics-server';
+import { OperationTimes } from '@wrenn/kit/metrics/operation-times';
 import { processMetrics } from '@wrenn/kit/metrics/process-metrics';
+import { serveOperators } from '@wrenn/kit/operator-side';
 import { RpcServer } from '@wrenn/kit/rpc-server';
 import { runProgram } from '@wrenn/kit/run-program';
 import { Shutdown, runService } from '@wrenn/kit/shutdown';
@@ -21,6 +22,7 @@ import { readNetworkConfig } from './config.ts';
 import { planRecovery } from './domain/recovery.ts';
 import { SlotLeases } from './domain/slot-leases.ts';
 import { SlotStock } from './domain/slot-stock.ts';
+import { countSlots } from './metrics.ts';
 import { networkHandlers } from './server.ts';
 
 await runService(async () => {
@@ -54,8 +56,11 @@ await runService(async () => {
   stop.own('slots', stock);
 
   const rpc = stop.own('rpc', new RpcServer({ log }));
-  stop.own('metrics', await serveMetrics(processMetrics, config.metricsListen, () => rpc.isServing));
-  rpc.add(NetworkService, networkHandlers({ range, leases, stock }));
+  stop.own('operator side', await serveOperators({ config, log, isServing: () => rpc.isServing }));
+  const times = new OperationTimes(processMetrics, 'network');
+  const operations = { leaseSlot: 'lease', releaseSlot: 'release' };
+  rpc.add(NetworkService, times.handlers(networkHandlers({ range, leases, stock }), operations));
+  countSlots(processMetrics, { range, leases, stock });
   await stock.sweep(recovery.stale);
   await leases.record();
   stock.add(recovery.free);

@@ -3,8 +3,8 @@ import { readFile } from 'node:fs/promises';
 import { systemClock } from '@wrenn/kit/clock';
 import { armFailpoints } from '@wrenn/kit/failpoint';
 import { openLog } from '@wrenn/kit/log';
-import { serveMetrics } from '@wrenn/kit/metrics/metrics-server';
 import { processMetrics } from '@wrenn/kit/metrics/process-metrics';
+import { serveOperators } from '@wrenn/kit/operator-side';
 import { Shutdown, runService } from '@wrenn/kit/shutdown';
 import { startTelemetry } from '@wrenn/kit/telemetry/start';
 
@@ -20,8 +20,8 @@ await runService(async () => {
   const databaseUrl = (await readFile(config.databaseUrlFile, 'utf8')).trim();
   let scheduler: Scheduler | undefined;
   const isServing = () => scheduler?.isServing() ?? false;
-  stop.own('metrics', await serveMetrics(processMetrics, config.metricsListen, isServing));
-  const options = { listen: config.listen, databaseUrl, log, clock: systemClock };
+  stop.own('operator side', await serveOperators({ config, log, isServing }));
+  const options = { listen: config.listen, databaseUrl, log, clock: systemClock, metrics: processMetrics };
   scheduler = stop.own('scheduler', await startScheduler(options));
   await stop.onSignal();
 });

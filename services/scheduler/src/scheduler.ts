@@ -2,6 +2,8 @@
 import type { Clock } from '@wrenn/kit/clock';
 import { hasReason } from '@wrenn/kit/errors';
 import type { Log } from '@wrenn/kit/log';
+import { OperationTimes } from '@wrenn/kit/metrics/operation-times';
+import { Metrics } from '@wrenn/kit/metrics/registry';
 import { RpcServer } from '@wrenn/kit/rpc-server';
 import { Shutdown } from '@wrenn/kit/shutdown';
 import { Causes } from '@wrenn/kit/telemetry/causes';
@@ -38,6 +40,7 @@ import { ResumeSandbox } from './domain/resume-sandbox.ts';
 import { SettleSandbox } from './domain/settle-sandbox.ts';
 import { SnapshotKeeper } from './domain/snapshot-keeper.ts';
 import { WakeSandbox } from './domain/wake-sandbox.ts';
+import { countScheduler } from './metrics.ts';
 import { addServices, deadlinesMs } from './server.ts';
 import { Ticker } from './ticker.ts';
 
@@ -46,6 +49,7 @@ export interface SchedulerOptions {
   readonly databaseUrl: string;
   readonly log: Log;
   readonly clock: Clock;
+  readonly metrics?: Metrics;
   // How often reaper and reconciler look.
   readonly tickMs?: number;
 }
@@ -60,7 +64,7 @@ const forgetEveryMs = 60_000;
 const ticksPerKeeping = 5;
 
 export async function startScheduler(options: SchedulerOptions): Promise<Scheduler> {
-  const { log, clock, databaseUrl, tickMs = 1000 } = options;
+  const { log, clock, databaseUrl, metrics = new Metrics(), tickMs = 1000 } = options;
   const stop = new Shutdown(log);
   try {
     const database = stop.own('database', new Database(databaseUrl, log));
@@ -97,8 +101,10 @@ export async function startScheduler(options: SchedulerOptions): Promise<Schedul
 
     const server = stop.own('rpc server', new RpcServer({ log, deadlinesMs }));
     const doing = { create, once, destroy, pause, resume, fork, naming, wake };
-    const parts = { ...base, ...doing, quotas, templates, events, queue };
+    const times = new OperationTimes(metrics, 'scheduler');
+    const parts = { ...base, ...doing, quotas, templates, events, queue, times };
     addServices(server, parts);
+    countScheduler(metrics, { ...parts, database });
     const port = await server.listen(options.listen);
     await migrateOnceReachable(databaseUrl, log);
     bell.open();

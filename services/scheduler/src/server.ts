@@ -1,5 +1,6 @@
 import type { Clock } from '@wrenn/kit/clock';
 import { invalidField } from '@wrenn/kit/errors';
+import type { OperationTimes } from '@wrenn/kit/metrics/operation-times';
 import type { RpcHandlers, RpcServer } from '@wrenn/kit/rpc-server';
 import { requireSandboxId } from '@wrenn/kit/validate';
 import { msOfDuration } from '@wrenn/kit/duration';
@@ -17,6 +18,7 @@ import { requireCreateRequest, requireTtl } from './domain/create-request.ts';
 import { type CreateSandbox, createLimitMs } from './domain/create-sandbox.ts';
 import { type DestroySandbox, destroyLimitMs } from './domain/destroy-sandbox.ts';
 import type { EventFeed } from './domain/event-feed.ts';
+import type { Host } from './domain/host.ts';
 import { requireHostReport } from './domain/host-report.ts';
 import { keepAlive } from './domain/keep-alive.ts';
 import { listPage } from './domain/list-page.ts';
@@ -51,7 +53,16 @@ export interface ServerParts extends SnapshotServerParts {
   readonly wake: WakeSandbox;
   readonly destroy: DestroySandbox;
   readonly clock: Clock;
+  readonly times: OperationTimes;
 }
+
+const lifecycleOperations = {
+  create: 'create',
+  pause: 'pause',
+  resume: 'resume',
+  fork: 'fork',
+  destroy: 'destroy',
+} as const;
 
 const maxReported = 1000;
 
@@ -69,8 +80,9 @@ export const deadlinesMs = {
 };
 
 export function addServices(server: RpcServer, parts: ServerParts): void {
-  server.add(SandboxService, sandboxHandlers(parts));
-  server.add(SnapshotService, snapshotHandlers(parts));
+  const { times } = parts;
+  server.add(SandboxService, times.handlers(sandboxHandlers(parts), lifecycleOperations));
+  server.add(SnapshotService, times.handlers(snapshotHandlers(parts), { create: 'snapshot' }));
   server.add(HostService, hostHandlers(parts));
   server.add(SchedulerService, schedulerHandlers(parts));
 }
@@ -156,6 +168,10 @@ function schedulerHandlers(parts: ServerParts): RpcHandlers<typeof SchedulerServ
     },
     async resolveSandbox(request, call) {
       const id = requireSandboxId(request.sandboxId);
+      if (request.anyState) {
+        const { hostId = '' } = requireFound(await sandboxes.find(id), id);
+        return addressesOf(await hosts.find(hostId));
+      }
       let isWaking = false;
       const onWaking = () => {
         if (isWaking) return;
@@ -165,13 +181,7 @@ function schedulerHandlers(parts: ServerParts): RpcHandlers<typeof SchedulerServ
         call.sendHeader();
       };
       const { hostId = '', guestAddress } = await wake.run(id, call, onWaking);
-      const host = await hosts.find(hostId);
-      return {
-        hostId,
-        hostAddress: host?.address ?? '',
-        guestAddress,
-        hostBulkAddress: host?.bulkAddress ?? '',
-      };
+      return { ...addressesOf(await hosts.find(hostId)), hostId, guestAddress };
     },
     async findSandbox(request) {
       const id = requireSandboxId(request.sandboxId);
@@ -196,4 +206,8 @@ function schedulerHandlers(parts: ServerParts): RpcHandlers<typeof SchedulerServ
       return { templates: (await templates.list()).map(templateMessage) };
     },
   };
+}
+
+function addressesOf(host: Host | undefined) {
+  return { hostId: host?.id ?? '', hostAddress: host?.address ?? '', hostBulkAddress: host?.bulkAddress ?? '' };
 }

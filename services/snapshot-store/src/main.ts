@@ -2,8 +2,9 @@ import { systemClock } from '@wrenn/kit/clock';
 import { readConfig } from '@wrenn/kit/config';
 import { armFailpoints } from '@wrenn/kit/failpoint';
 import { openLog } from '@wrenn/kit/log';
-import { serveMetrics } from '@wrenn/kit/metrics/metrics-server';
+import { OperationTimes } from '@wrenn/kit/metrics/operation-times';
 import { processMetrics } from '@wrenn/kit/metrics/process-metrics';
+import { serveOperators } from '@wrenn/kit/operator-side';
 import { RpcServer } from '@wrenn/kit/rpc-server';
 import { runProgram } from '@wrenn/kit/run-program';
 import { Shutdown, runService } from '@wrenn/kit/shutdown';
@@ -11,7 +12,8 @@ import { startTelemetry } from '@wrenn/kit/telemetry/start';
 import { SnapshotStoreService } from '@wrenn/proto/wrenn/snapshotstore/v1/snapshotstore';
 
 import { snapshotStoreShape } from './config.ts';
-import { snapshotStoreHandlers } from './server.ts';
+import { countStore } from './metrics.ts';
+import { snapshotStoreHandlers, storeOperations } from './server.ts';
 import { openStore } from './store.ts';
 
 const minute = 60_000;
@@ -35,8 +37,10 @@ await runService(async () => {
   const options = { dataDir, ramDir, commitRetryMs: minute, run: runProgram, clock: systemClock, log };
   const opened = stop.own('store', await openStore(options));
   const rpc = new RpcServer({ log, deadlinesMs });
-  rpc.add(SnapshotStoreService, snapshotStoreHandlers(opened));
-  stop.own('metrics', await serveMetrics(processMetrics, config.metricsListen, () => rpc.isServing));
+  const times = new OperationTimes(processMetrics, 'snapshot_store');
+  rpc.add(SnapshotStoreService, times.handlers(snapshotStoreHandlers(opened), storeOperations));
+  countStore(processMetrics, { ...opened, dataDir, ramDir, clock: systemClock });
+  stop.own('operator side', await serveOperators({ config, log, isServing: () => rpc.isServing }));
   await rpc.listen(config.listen);
   stop.own('rpc server', rpc);
   rpc.ready();

@@ -22,6 +22,15 @@ import type { Snapshots } from './domain/snapshots.ts';
 
 const maxTextBytes = 256;
 
+// As figures name them.
+export const storeOperations = {
+  createDisk: 'create disk',
+  deleteDisk: 'delete disk',
+  stageSnapshot: 'stage snapshot',
+  openSnapshot: 'open snapshot',
+  deleteSnapshot: 'delete snapshot',
+} as const;
+
 export function snapshotStoreHandlers({
   store,
   snapshots,

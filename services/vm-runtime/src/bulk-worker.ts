@@ -5,6 +5,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 
 import { WrennError } from '@wrenn/kit/errors';
 import { openLog } from '@wrenn/kit/log';
+import { processMetrics } from '@wrenn/kit/metrics/process-metrics';
 import { RpcServer } from '@wrenn/kit/rpc-server';
 import { startTelemetry } from '@wrenn/kit/telemetry/start';
 import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
@@ -12,7 +13,13 @@ import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
 import { AgentConnection } from './adapters/agent-connection.ts';
 import { GrpcGuestFiles } from './adapters/grpc-guest-files.ts';
 import { HttpGuestBytes } from './adapters/http-guest-bytes.ts';
-import { type BulkGuest, BulkGuests, type BulkMessage, type BulkSettings } from './domain/bulk-guests.ts';
+import {
+  type BulkCounted,
+  type BulkGuest,
+  BulkGuests,
+  type BulkMessage,
+  type BulkSettings,
+} from './domain/bulk-guests.ts';
 import { filesystemHandlers } from './filesystem-server.ts';
 
 if (!parentPort) throw new Error('this is a thread of vm-runtime, not a program');
@@ -38,6 +45,8 @@ rpc.add(
 
 main.on('message', (message: BulkMessage) => {
   if (message.kind === 'stop') void stop(); // Its failure ends the thread, which the main thread sees.
+  else if (message.kind === 'log level') log.level = message.logLevel;
+  else if (message.kind === 'count') void count(); // Never rejects: what cannot be read is left out.
   else guests.take(message);
 });
 const port = await rpc.listen(settings.listen);
@@ -48,6 +57,10 @@ function dial(guestAddress: string, accessToken: string): BulkGuest {
   const connection = new AgentConnection(guestAddress, accessToken);
   const files = new GrpcGuestFiles(connection, 'bulk');
   return { files, bytes: new HttpGuestBytes(connection, files), close: (why) => connection.close(why) };
+}
+
+async function count(): Promise<void> {
+  main.postMessage({ families: await processMetrics.collect() } satisfies BulkCounted);
 }
 
 async function stop(): Promise<void> {

@@ -5,20 +5,23 @@ import { systemClock } from '@wrenn/kit/clock';
 import { armFailpoints } from '@wrenn/kit/failpoint';
 import { Lanes } from '@wrenn/kit/lanes';
 import { openLog } from '@wrenn/kit/log';
-import { serveMetrics } from '@wrenn/kit/metrics/metrics-server';
+import { OperationTimes } from '@wrenn/kit/metrics/operation-times';
 import { processMetrics } from '@wrenn/kit/metrics/process-metrics';
+import { serveOperators } from '@wrenn/kit/operator-side';
 import { RpcServer } from '@wrenn/kit/rpc-server';
 import { Shutdown, runService } from '@wrenn/kit/shutdown';
 import { startTelemetry } from '@wrenn/kit/telemetry/start';
 import { newAccessToken } from '@wrenn/kit/tokens';
 import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
 import { LogService } from '@wrenn/proto/wrenn/v1/log';
+import { MetricsService } from '@wrenn/proto/wrenn/v1/metrics';
 import { PortService } from '@wrenn/proto/wrenn/v1/port';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { VmRuntimeService } from '@wrenn/proto/wrenn/vmruntime/v1/vmruntime';
 
 import { BulkThread } from './adapters/bulk-thread.ts';
 import { Cgroups } from './adapters/cgroups.ts';
+import { ConsoleFiles } from './adapters/console-files.ts';
 import { GrpcAgentDialer } from './adapters/grpc-guest-agent.ts';
 import { HostReport, guestDiskBytes, guestMemoryBytes } from './adapters/host-report.ts';
 import { NetworkSlots } from './adapters/network-slots.ts';
@@ -29,11 +32,15 @@ import { StoreDisks } from './adapters/store-disks.ts';
 import { StoreSnapshots } from './adapters/store-snapshots.ts';
 import { VmJournal } from './adapters/vm-journal.ts';
 import { parseConfig } from './config.ts';
+import { ConsoleLogs } from './domain/console-logs.ts';
 import { VmTable } from './domain/vm-table.ts';
 import { filesystemHandlers, vmFiles } from './filesystem-server.ts';
+import { metricsHandlers } from './metrics-server.ts';
+import { countDeaths } from './metrics.ts';
+import { observeVms } from './observation.ts';
 import { portHandlers } from './port-server.ts';
-import { execTimeoutMs, processHandlers } from './process-server.ts';
-import { logHandlers, vmHandlers } from './server.ts';
+import { processHandlers } from './process-server.ts';
+import { deadlinesMs, logHandlers, vmHandlers, vmOperations } from './server.ts';
 
 await runService(async () => {
   const config = parseConfig(process.env);
@@ -58,51 +65,52 @@ await runService(async () => {
 
   const bulkSettings = { listen: config.bulkListen, logLevel: config.logLevel, env: { ...process.env } };
   const bulk = stop.own('bulk thread', new BulkThread(bulkSettings, log));
+  processMetrics.include('bulk thread', () => bulk.count());
   const slots = new NetworkSlots(network);
   const snapshots = new StoreSnapshots(store);
   const disks = new StoreDisks(store);
+  const consoles = stop.own('consoles', new ConsoleLogs(new ConsoleFiles(join(config.dataDir, 'consoles')), log));
+  consoles.start();
+  const dirs = { vmsDir, ramDir: config.ramDir };
+  const pager = new Pager(join(bootDir, basename(config.pager)));
+  const vmm = new Qemu({ ...dirs, platform, pager, cgroups: new Cgroups() });
   const vms = stop.own(
     'vms',
     new VmTable({
       slots,
       disks,
       snapshots,
-      vmm: new Qemu({
-        platform,
-        pager: new Pager(join(bootDir, basename(config.pager))),
-        vmsDir,
-        ramDir: config.ramDir,
-        cgroups: new Cgroups(),
-      }),
+      vmm,
       agents: new GrpcAgentDialer(),
       journal: new VmJournal(vmsDir, log),
       log,
       clock: systemClock,
       bulk,
+      consoles,
+      died: countDeaths(processMetrics).died,
       newAccessToken,
     }),
   );
   await Promise.all([vms.adopt(), bulk.start()]);
 
-  const rpc = stop.own(
-    'rpc server',
-    new RpcServer({
+  const rpc = stop.own('rpc server', new RpcServer({ log, deadlinesMs }));
+  stop.own(
+    'operator side',
+    await serveOperators({
+      config,
       log,
-      deadlinesMs: {
-        'VmRuntimeService/CreateVm': 120_000,
-        'VmRuntimeService/DestroyVm': 60_000,
-        'VmRuntimeService/SnapshotVm': 600_000,
-        'VmRuntimeService/GetSnapshot': 600_000,
-        'ProcessService/Exec': (request) => execTimeoutMs(request) + 10_000,
-      },
+      isServing: () => rpc.isServing,
+      onLogLevel: (level) => bulk.setLogLevel(level),
     }),
   );
-  stop.own('metrics', await serveMetrics(processMetrics, config.metricsListen, () => rpc.isServing));
-  rpc.add(VmRuntimeService, vmHandlers(vms, snapshots));
+  const times = new OperationTimes(processMetrics, 'vm_runtime');
+  rpc.add(VmRuntimeService, times.handlers(vmHandlers(vms, snapshots), vmOperations));
   rpc.add(ProcessService, processHandlers(vms));
   rpc.add(FilesystemService, filesystemHandlers(vmFiles(vms, config.edgeUrl, systemClock)));
   rpc.add(PortService, portHandlers(vms));
-  rpc.add(LogService, logHandlers(vms));
+  rpc.add(LogService, logHandlers(consoles));
+  const observed = { vms, vmm, disks, dirs, metrics: processMetrics, clock: systemClock, log };
+  rpc.add(MetricsService, metricsHandlers(stop.own('usage', observeVms(observed))));
   await rpc.listen(config.listen);
   rpc.ready();
 
@@ -116,7 +124,7 @@ await runService(async () => {
   };
   const capacity = {
     slotCount: () => slots.capacity(),
-    diskBytes: async () => guestDiskBytes(config.dataDir, await disks.realBytes()),
+    diskBytes: async () => guestDiskBytes(config.dataDir, await disks.takenBytes()),
   };
   stop.own('host report', new HostReport(scheduler, facts, capacity, log));
   await stop.onSignal();

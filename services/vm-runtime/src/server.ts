@@ -2,7 +2,7 @@ import { within } from '@wrenn/kit/deadlines';
 import { invalidField } from '@wrenn/kit/errors';
 import type { SandboxId } from '@wrenn/kit/ids';
 import { durationOfMs, timestampOf } from '@wrenn/kit/duration';
-import type { RpcHandlers } from '@wrenn/kit/rpc-server';
+import type { RpcHandlers, RpcServerOptions } from '@wrenn/kit/rpc-server';
 import { isAccessToken } from '@wrenn/kit/tokens';
 import {
   requireBytesWithin,
@@ -17,21 +17,40 @@ import type { LogService } from '@wrenn/proto/wrenn/v1/log';
 import {
   type CreateVmRequest,
   MemorySource,
+  type SnapshotVmRequest,
   VmState as WireState,
   type VmRuntimeService,
 } from '@wrenn/proto/wrenn/vmruntime/v1/vmruntime';
 
+import type { ConsoleLogs } from './domain/console-logs.ts';
 import type { MemorySource as DomainSource } from './domain/memory-source.ts';
 import type { Snapshots } from './domain/snapshot.ts';
 import { takeSnapshot } from './domain/take-snapshot.ts';
 import type { VmSpec } from './domain/vm.ts';
 import type { VmTable, VmView } from './domain/vm-table.ts';
+import { execTimeoutMs } from './process-server.ts';
 
 const MiB = 1024 * 1024;
 const GiB = 1024 * MiB;
+const consoleTailBytes = 65_536;
 const commitLimitMs = 600_000;
 const listLimitMs = 5000;
 const deleteLimitMs = 30_000;
+
+export const deadlinesMs: NonNullable<RpcServerOptions['deadlinesMs']> = {
+  'VmRuntimeService/CreateVm': 120_000,
+  'VmRuntimeService/DestroyVm': 60_000,
+  'VmRuntimeService/SnapshotVm': 600_000,
+  'VmRuntimeService/GetSnapshot': 600_000,
+  'ProcessService/Exec': (request) => execTimeoutMs(request) + 10_000,
+};
+
+// As figures name them.
+export const vmOperations = {
+  createVm: ({ snapshotId }: Pick<CreateVmRequest, 'snapshotId'>) => (snapshotId === '' ? 'boot' : 'restore'),
+  destroyVm: 'destroy',
+  snapshotVm: ({ keepRunning }: Pick<SnapshotVmRequest, 'keepRunning'>) => (keepRunning ? 'snapshot' : 'pause'),
+} as const;
 
 export function vmHandlers(vms: VmTable, snapshots: Snapshots): RpcHandlers<typeof VmRuntimeService.method> {
   return {
@@ -65,10 +84,14 @@ export function vmHandlers(vms: VmTable, snapshots: Snapshots): RpcHandlers<type
   };
 }
 
-export function logHandlers(vms: VmTable): RpcHandlers<typeof LogService.method> {
+export function logHandlers(consoles: ConsoleLogs): RpcHandlers<typeof LogService.method> {
   return {
-    async readConsole(request) {
-      return { console: await vms.readConsole(requireSandboxId(request.sandboxId)) };
+    async readConsole({ sandboxId }) {
+      return { console: await consoles.tail(requireSandboxId(sandboxId), consoleTailBytes) };
+    },
+    async *follow({ sandboxId, afterOffset }, { signal }) {
+      const pieces = consoles.follow(requireSandboxId(sandboxId), Number(afterOffset), signal);
+      for await (const { bytes, nextOffset } of pieces) yield { console: bytes, nextOffset: BigInt(nextOffset) };
     },
   };
 }

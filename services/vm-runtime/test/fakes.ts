@@ -18,6 +18,7 @@ import type { GuestFiles } from '../src/domain/guest-files.ts';
 import type { OpenedSnapshot, Snapshots, StageRequest, VmmFacts } from '../src/domain/snapshot.ts';
 import type {
   BulkServer,
+  Consoles,
   Death,
   Disks,
   Freezing,
@@ -89,6 +90,10 @@ export class FakeMachine implements Machine {
   async readConsole(): Promise<Uint8Array> {
     if (!this.isHealthy) throw new WrennError('VMM_DIED', 'it gives none');
     return Buffer.from('last words');
+  }
+
+  async takeConsole(): Promise<Uint8Array> {
+    return new Uint8Array();
   }
 
   async readyFreeze(): Promise<Freezing> {
@@ -332,4 +337,16 @@ function aborted(signal: AbortSignal): Promise<never> {
     if (signal.aborted) give();
     signal.addEventListener('abort', give, { once: true });
   });
+}
+
+export class FakeConsoles implements Consoles {
+  readonly watched = new Set<SandboxId>();
+
+  add(sandboxId: SandboxId): void {
+    this.watched.add(sandboxId);
+  }
+
+  remove(sandboxId: SandboxId): void {
+    this.watched.delete(sandboxId);
+  }
 }

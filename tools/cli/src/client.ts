@@ -5,6 +5,7 @@ import { isSandboxId } from '@wrenn/kit/ids';
 import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
 import { HostService } from '@wrenn/proto/wrenn/v1/host';
 import { LogService } from '@wrenn/proto/wrenn/v1/log';
+import { MetricsService } from '@wrenn/proto/wrenn/v1/metrics';
 import { PortService } from '@wrenn/proto/wrenn/v1/port';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { type Sandbox, SandboxService, SandboxState } from '@wrenn/proto/wrenn/v1/sandbox';
@@ -19,6 +20,7 @@ export class MeshClient implements Disposable {
   readonly sandboxes: RpcClient<(typeof SandboxService)['method']>;
   readonly snapshots: RpcClient<(typeof SnapshotService)['method']>;
   readonly processes: RpcClient<(typeof ProcessService)['method']>;
+  readonly metrics: RpcClient<(typeof MetricsService)['method']>;
   readonly logs: RpcClient<(typeof LogService)['method']>;
   readonly hosts: RpcClient<(typeof HostService)['method']>;
   readonly files: RpcClient<(typeof FilesystemService)['method']>;
@@ -39,6 +41,7 @@ export class MeshClient implements Disposable {
     this.snapshots = this.#lanes.client('control', SnapshotService);
     this.hosts = this.#lanes.client('control', HostService);
     this.processes = this.#lanes.client('interactive', ProcessService);
+    this.metrics = this.#lanes.client('control', MetricsService);
     this.logs = this.#lanes.client('bulk', LogService);
   }
 

@@ -14,6 +14,7 @@ import { execCommand } from './commands/exec.ts';
 import { filesCommand } from './commands/files.ts';
 import { forkCommand } from './commands/fork.ts';
 import { inspectCommand } from './commands/inspect.ts';
+import { logLevelCommand } from './commands/log-level.ts';
 import { logsCommand } from './commands/logs.ts';
 import { lsCommand } from './commands/ls.ts';
 import { pauseCommand } from './commands/pause.ts';
@@ -23,6 +24,7 @@ import { resumeCommand } from './commands/resume.ts';
 import { rmCommand } from './commands/rm.ts';
 import { runCommand } from './commands/run.ts';
 import { snapshotCommand } from './commands/snapshot.ts';
+import { statsCommand } from './commands/stats.ts';
 import { upCommand } from './commands/up.ts';
 import { urlCommand } from './commands/url.ts';
 import { type CliConfig, readCliConfig } from './config.ts';
@@ -33,6 +35,7 @@ const commands = [
   ...[createCommand, runCommand, lsCommand, inspectCommand, execCommand, rmCommand, logsCommand, quotaCommand],
   ...[pauseCommand, resumeCommand, forkCommand, snapshotCommand],
   ...[cpCommand, filesCommand, urlCommand, portsCommand, accessCommand],
+  ...[statsCommand, logLevelCommand],
 ];
 
 process.exit(await runCli(process.argv, process.env));

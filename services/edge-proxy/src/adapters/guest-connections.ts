@@ -35,6 +35,7 @@ export class GuestConnections implements Guests, SandboxListener {
   readonly #idle = new Map<string, GuestConnection[]>(); // By place, the one used last at the end.
   readonly #byAge = new Set<GuestConnection>(); // All idle ones, the oldest first.
   readonly #sweep: NodeJS.Timeout;
+  #evictedCount = 0;
 
   constructor(options: GuestConnectionsOptions) {
     this.#options = options;
@@ -47,6 +48,11 @@ export class GuestConnections implements Guests, SandboxListener {
 
   get idleCount(): number {
     return this.#byAge.size;
+  }
+
+  // Idle ones that were closed because their sandbox had changed.
+  get evictedCount(): number {
+    return this.#evictedCount;
   }
 
   async take(id: SandboxId, port: number, { mayReuse, signal }: TakeOptions): Promise<GuestConnection> {
@@ -78,7 +84,10 @@ export class GuestConnections implements Guests, SandboxListener {
     if (!sandbox) return;
     sandbox.changes++;
     const reason = new Error('the sandbox is no longer there');
-    for (const connection of sandbox.connections) if (isGone || connection.isIdle) connection.cut(reason);
+    for (const connection of sandbox.connections) {
+      if (connection.isIdle) this.#evictedCount++;
+      if (isGone || connection.isIdle) connection.cut(reason);
+    }
   }
 
   setFollowing(isFollowing: boolean): void {

@@ -20,3 +20,13 @@ export function sandboxResolver(scheduler: LanePeer, silentMs = defaultSilentMs)
     return { interactive: hostAddress, bulk: hostBulkAddress };
   };
 }
+
+// Which host has a sandbox, or had it, whatever state it is in.
+export function hostLocator(scheduler: LanePeer): ResolveSandbox {
+  const client = scheduler.client(SchedulerService);
+  return async (sandboxId, caller) => {
+    const call = within(caller, defaultSilentMs);
+    const { hostAddress, hostBulkAddress } = await client.resolveSandbox({ sandboxId, anyState: true }, call);
+    return { interactive: hostAddress, bulk: hostBulkAddress };
+  };
+}

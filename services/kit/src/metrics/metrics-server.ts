@@ -5,17 +5,7 @@ import type { AddressInfo } from 'node:net';
 
 import { contentTypes, renderMetrics } from './exposition.ts';
 import { formatFor } from './negotiate.ts';
-import { measureProcess } from './process-metrics.ts';
 import type { Metrics } from './registry.ts';
-
-// What a service does of all this: it measures its process and tells it, with whatever else it counts, at the address
-// that it was given.
-export async function serveMetrics(metrics: Metrics, listen: string | undefined, isServing: () => boolean) {
-  measureProcess(metrics);
-  const server = new MetricsServer(metrics, isServing);
-  if (listen !== undefined) await server.listen(listen);
-  return server;
-}
 
 export class MetricsServer {
   readonly #metrics: Metrics;

@@ -48,6 +48,11 @@ export class SlotStock {
     return this.#ready.length;
   }
 
+  // Not removable for now, and so of no use to anybody.
+  get stuckCount(): number {
+    return this.#stuck.size;
+  }
+
   // Takes free slots in and begins to build.
   add(free: readonly number[]): void {
     this.#free.push(...free);

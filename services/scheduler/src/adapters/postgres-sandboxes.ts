@@ -84,6 +84,13 @@ export class PostgresSandboxes implements SandboxStore {
     return this.#select((query) => query.whereIn('state', states));
   }
 
+  async countByState(): Promise<ReadonlyMap<SandboxState, number>> {
+    const rows = await this.#parts.database.run<{ state: SandboxState; count: string }[]>((db) =>
+      db<SandboxRow>('sandboxes').select('state').count({ count: '*' }).groupBy('state'),
+    );
+    return new Map(rows.map(({ state, count }) => [state, Number(count)]));
+  }
+
   expired(limit: number, except: readonly SandboxId[] = []): Promise<Sandbox[]> {
     const now = this.#parts.clock.now();
     return this.#select((query) =>

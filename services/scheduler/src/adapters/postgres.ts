@@ -22,6 +22,7 @@ export class Database {
   readonly #knex: Knex;
   #answeredAtMs = -Infinity;
   #lastTurn: Promise<unknown> = Promise.resolve();
+  #inTurnCount = 0; // Those that wait for their turn.
 
   constructor(url: string, log: Log) {
     const onAnswer = () => {
@@ -44,12 +45,26 @@ export class Database {
   inTurn<T>(work: (tx: Knex.Transaction) => Promise<T>): Promise<T> {
     return inSpan('transaction', {}, () =>
       this.#unlessSilent((isGivenUp) => {
+        this.#inTurnCount += 1;
         const mine = inSpan('turn', {}, () => this.#lastTurn);
-        const turn = mine.then(() => this.#transaction(work, isGivenUp));
+        const turn = mine.then(() => {
+          this.#inTurnCount -= 1;
+          return this.#transaction(work, isGivenUp);
+        });
         this.#lastTurn = turn.catch(() => undefined); // Its own caller hears of it.
         return turn;
       }),
     );
+  }
+
+  // What the pool's connections do, and how many calls wait for one.
+  get load(): { readonly used: number; readonly free: number; readonly waiting: number } {
+    const pool = (this.#knex.client as { pool?: Pool }).pool;
+    return {
+      used: pool?.numUsed() ?? 0,
+      free: pool?.numFree() ?? 0,
+      waiting: (pool?.numPendingAcquires() ?? 0) + this.#inTurnCount,
+    };
   }
 
   close(): Promise<void> {
@@ -91,6 +106,13 @@ export class Database {
       clearTimeout(timer);
     }
   }
+}
+
+// Of knex's pool, which it does not declare.
+interface Pool {
+  numUsed(): number;
+  numFree(): number;
+  numPendingAcquires(): number;
 }
 
 export interface KnexOptions {

@@ -59,6 +59,8 @@ export interface SandboxStore {
   findByKey(key: CreateKey): Promise<Sandbox | undefined>;
   findAll(ids: readonly string[]): Promise<Sandbox[]>;
   inStates(states: readonly SandboxState[]): Promise<Sandbox[]>;
+  // Of every state that there is a sandbox in.
+  countByState(): Promise<ReadonlyMap<SandboxState, number>>;
   // Running sandboxes whose time is up.
   expired(limit: number, except?: readonly SandboxId[]): Promise<Sandbox[]>;
   list(query: ListQuery): Promise<Sandbox[]>;

@@ -4,9 +4,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 
 import type { SandboxId } from '@wrenn/kit/ids';
-import type { Log } from '@wrenn/kit/log';
+import type { Log, LogLevel } from '@wrenn/kit/log';
+import type { Family } from '@wrenn/kit/metrics/family';
+import { labelled } from '@wrenn/kit/metrics/registry';
 
-import type { BulkListening, BulkMessage, BulkSettings } from '../domain/bulk-guests.ts';
+import type { BulkCounted, BulkListening, BulkMessage, BulkSettings } from '../domain/bulk-guests.ts';
 import type { CloseReason } from '../domain/guest-agent.ts';
 import type { BulkServer } from '../domain/vm.ts';
 
@@ -33,9 +35,12 @@ export class BulkThread implements BulkServer {
   #worker: Worker | undefined;
   #keeping: Promise<void> | undefined;
   #port = 0;
+  #counted: PromiseWithResolvers<readonly Family[]> | undefined;
+  #logLevel: LogLevel;
 
   constructor(settings: BulkSettings, log: Log, startWorker: StartWorker = startBulkWorker) {
     this.#settings = settings;
+    this.#logLevel = settings.logLevel;
     this.#log = log;
     this.#startWorker = startWorker;
   }
@@ -54,6 +59,19 @@ export class BulkThread implements BulkServer {
 
   remove(sandboxId: SandboxId, why: CloseReason): void {
     if (this.#guests.delete(sandboxId)) this.#tell({ kind: 'remove', sandboxId, why });
+  }
+
+  setLogLevel(logLevel: LogLevel): void {
+    this.#logLevel = logLevel;
+    this.#tell({ kind: 'log level', logLevel });
+  }
+
+  // What it counts. One that does not answer has nobody wait for ever: whoever asks has a limit.
+  async count(): Promise<Family[]> {
+    this.#counted ??= Promise.withResolvers();
+    const { promise } = this.#counted;
+    this.#tell({ kind: 'count' });
+    return labelled(await promise, { thread: 'bulk' });
   }
 
   async close(): Promise<void> {
@@ -95,12 +113,16 @@ export class BulkThread implements BulkServer {
     const isFirst = this.#port === 0;
     const worker = this.#startWorker({
       ...this.#settings,
+      logLevel: this.#logLevel,
       listen: isFirst ? listen : listen.replace(/:\d+$/, `:${this.#port}`),
     });
     this.#worker = worker;
     const begun = Promise.withResolvers<BulkListening>();
     const ended = Promise.withResolvers<void>();
-    worker.once('message', begun.resolve);
+    worker.on('message', (message: BulkListening | BulkCounted) => {
+      if ('port' in message) begun.resolve(message);
+      else this.#hasCounted(message);
+    });
     worker.on('error', (error) => {
       this.#log.error({ err: error }, 'the bulk thread failed');
       begun.reject(error);
@@ -113,6 +135,11 @@ export class BulkThread implements BulkServer {
     for (const guest of this.#guests.values()) worker.postMessage(guest);
     this.#port = (await begun.promise).port;
     return { ended: ended.promise };
+  }
+
+  #hasCounted({ families }: BulkCounted): void {
+    this.#counted?.resolve(families);
+    this.#counted = undefined;
   }
 
   #tell(message: BulkMessage): void {

@@ -20,6 +20,9 @@ export interface MachineParts {
   readonly pager: Pager;
 }
 
+// A ring that was full has most likely been overrun.
+const lostLine = Buffer.from('\n[wrenn: the console was written faster than it is read; some of it is lost]\n');
+
 type Ended = PromiseWithResolvers<Death>;
 
 const connectLimitMs = 10_000;
@@ -95,6 +98,7 @@ export class QemuMachine implements Machine {
   readonly #pager: Pager;
   readonly #qmp: Promise<Qmp | undefined>; // Undefined once it ended before it could be spoken to.
   readonly #console = new ConsoleRing(consoleBytes);
+  #untaken = new ConsoleRing(consoleBytes + lostLine.length);
 
   constructor({ processes, paths, pager }: MachineParts, qmp: Promise<Qmp | undefined>, ended: Promise<Death>) {
     this.processes = processes;
@@ -129,15 +133,27 @@ export class QemuMachine implements Machine {
     await this.#ask('cont');
   }
 
+  async readConsole(): Promise<Uint8Array> {
+    await this.#pullConsole();
+    return this.#console.bytes;
+  }
+
+  async takeConsole(): Promise<Uint8Array> {
+    await this.#pullConsole();
+    const taken = this.#untaken.bytes;
+    this.#untaken = new ConsoleRing(consoleBytes + lostLine.length);
+    return taken;
+  }
+
   // Reading takes bytes out of QEMU's ring, so they are kept here. After QEMU's end what was read before
   // is all there is.
-  async readConsole(): Promise<Uint8Array> {
-    if (isRunning(this.processes.vmm)) {
-      const text = await this.#readRing();
-      if (typeof text !== 'string') throw new WrennError('INTERNAL', 'QEMU gave no console text');
-      this.#console.append(Buffer.from(text, 'base64'));
-    }
-    return this.#console.bytes;
+  async #pullConsole(): Promise<void> {
+    if (!isRunning(this.processes.vmm)) return;
+    const text = await this.#readRing();
+    if (typeof text !== 'string') throw new WrennError('INTERNAL', 'QEMU gave no console text');
+    const bytes = Buffer.from(text, 'base64');
+    this.#console.append(bytes);
+    this.#untaken.append(bytes.length < consoleBytes ? bytes : Buffer.concat([lostLine, bytes]));
   }
 
   async #freeze(timer: StageTimer, dump: MemoryDump | undefined): Promise<void> {

@@ -10,7 +10,7 @@ import { type ProcessIdentity, hasEndedWithin, isRunning, signalProcess } from '
 
 import type { VmmFacts } from '../domain/snapshot.ts';
 import type { Launch, Machine, MachineProcesses, Vmm } from '../domain/vm.ts';
-import type { Cgroups, Limits } from './cgroups.ts';
+import type { Cgroups, GroupUsage, Limits } from './cgroups.ts';
 import type { Pager } from './pager.ts';
 import type { HostPlatform } from './platform.ts';
 import { vmName } from './qemu-args.ts';
@@ -92,6 +92,11 @@ export class Qemu implements Vmm {
     }
     const paths = this.#paths(sandboxId);
     for (const pager of processesNamed(paths.pagerSocket, '--listen')) await this.#awaitPagerEnd(pager, paths);
+  }
+
+  // What its cgroup says, if it has one.
+  groupUsage(sandboxId: SandboxId): Promise<GroupUsage> {
+    return this.#options.cgroups.usage(this.#cgroup(sandboxId));
   }
 
   frozenDirectory(sandboxId: SandboxId): string {

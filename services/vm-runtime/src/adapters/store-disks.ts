@@ -33,10 +33,14 @@ export class StoreDisks implements Disks {
     return disks.map((disk) => disk.id).filter(isSandboxId);
   }
 
-  // What all of them take on the host by now.
-  async realBytes(): Promise<number> {
+  // What each takes on the host by now.
+  async realBytes(): Promise<ReadonlyMap<SandboxId, number>> {
     const { disks } = await this.#store.listDisks({}, inMs(sizeLimitMs));
-    return disks.reduce((sum, disk) => sum + Number(disk.realBytes), 0);
+    return new Map(disks.map(({ id, realBytes }) => [id as SandboxId, Number(realBytes)]));
+  }
+
+  async takenBytes(): Promise<number> {
+    return (await this.realBytes()).values().reduce((sum, bytes) => sum + bytes, 0);
   }
 }
 

@@ -4,6 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import { WrennError } from '@wrenn/kit/errors';
 import type { SandboxId } from '@wrenn/kit/ids';
 import type { LogLevel } from '@wrenn/kit/log';
+import type { Family } from '@wrenn/kit/metrics/family';
 
 import type { CloseReason } from './guest-agent.ts';
 import type { ServedFiles } from './guest-files.ts';
@@ -18,11 +19,18 @@ export interface BulkSettings {
 export type BulkMessage =
   | { readonly kind: 'add'; readonly sandboxId: SandboxId; readonly guestAddress: string; readonly accessToken: string }
   | { readonly kind: 'remove'; readonly sandboxId: SandboxId; readonly why: CloseReason }
+  | { readonly kind: 'log level'; readonly logLevel: LogLevel }
+  | { readonly kind: 'count' }
   | { readonly kind: 'stop' };
 
-// To the main thread, once.
+type GuestMessage = Extract<BulkMessage, { kind: 'add' | 'remove' }>;
+
+// To the main thread: once, and whenever it has asked it to count.
 export interface BulkListening {
   readonly port: number;
+}
+export interface BulkCounted {
+  readonly families: readonly Family[];
 }
 
 export interface BulkGuest extends ServedFiles {
@@ -38,7 +46,7 @@ export class BulkGuests {
     this.#dial = dial;
   }
 
-  take(message: Exclude<BulkMessage, { kind: 'stop' }>): void {
+  take(message: GuestMessage): void {
     this.#guests.get(message.sandboxId)?.close(message.kind === 'remove' ? message.why : 'VMM_DIED');
     this.#guests.delete(message.sandboxId);
     if (message.kind === 'add') {

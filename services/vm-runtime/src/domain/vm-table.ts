@@ -18,6 +18,7 @@ import { allOf } from './all-of.ts';
 import { freezeVm, goOn, stageFrozen } from './freeze-vm.ts';
 import type {
   BulkServer,
+  Consoles,
   Death,
   FreezeOrder,
   FrozenRecord,
@@ -54,6 +55,8 @@ export interface Taken {
 export interface VmTableParts extends BootParts {
   readonly clock: Clock;
   readonly bulk: BulkServer;
+  readonly consoles: Consoles;
+  readonly died?: (death: Death) => void;
   readonly watchdogTimes?: WatchdogTimes;
 }
 
@@ -89,14 +92,6 @@ export class VmTable {
     if (state.name === 'running') return state;
     if (state.name === 'dead') throw new WrennError('VMM_DIED', state.death.message);
     throw notRunning(sandboxId, state);
-  }
-
-  // The end of a VM's console, also of one that has died and is not destroyed yet.
-  async readConsole(sandboxId: SandboxId): Promise<Uint8Array> {
-    const state = this.#vms.get(sandboxId)?.state;
-    if (!state) throw notHere(sandboxId);
-    const machine = 'machine' in state ? state.machine : undefined;
-    return (await machine?.readConsole()) ?? new Uint8Array();
   }
 
   async create(spec: VmSpec, caller: CallDeadline): Promise<{ vm: VmView; stages: Stage[] }> {
@@ -219,6 +214,7 @@ export class VmTable {
     const createdAtMs = vm.createdAt.getTime();
     const { guestAddress, accessToken } = running.facts;
     this.#parts.bulk.remove(vm.sandboxId, 'SANDBOX_PAUSED');
+    this.#parts.consoles.remove(vm.sandboxId);
     try {
       await freezeVm(this.#parts, running, createdAtMs, order, caller, timer);
     } catch (error) {
@@ -226,6 +222,7 @@ export class VmTable {
       addEvent('vm runs on', { 'error.type': typeOf(error) });
       vm.state = { ...running, name: 'running' };
       this.#parts.bulk.add(vm.sandboxId, guestAddress, accessToken);
+      this.#parts.consoles.add(vm.sandboxId, running.machine);
       // It may have died meanwhile, when nobody was to be told.
       void running.machine.ended.then((death) => this.#die(vm, running, death));
       throw error;
@@ -281,10 +278,11 @@ export class VmTable {
   async #destroyNow(vm: Vm): Promise<void> {
     const { sandboxId } = vm;
     if (this.#vms.get(sandboxId) !== vm) return;
-    const { journal, slots, disks, vmm, bulk, log } = this.#parts;
+    const { journal, slots, disks, vmm, bulk, consoles, log } = this.#parts;
     if (vm.state.name === 'running') vm.state.agent.close('VMM_DIED');
     vm.state = { name: 'stopping' };
     bulk.remove(sandboxId, 'VMM_DIED');
+    consoles.remove(sandboxId);
     await failpoint('vm.destroy.begun');
     const undo = new UndoStack();
     undo.push(() => journal.remove(sandboxId));
@@ -364,6 +362,7 @@ export class VmTable {
     const { machine, agent, facts } = running;
     vm.state = { name: 'running', ...running };
     this.#parts.bulk.add(vm.sandboxId, facts.guestAddress, facts.accessToken);
+    this.#parts.consoles.add(vm.sandboxId, machine);
     const over = new AbortController();
     const watched = AbortSignal.any([this.#closed.signal, vm.giveUp.signal, over.signal]);
     const signs = {
@@ -379,8 +378,10 @@ export class VmTable {
   #die(vm: Vm, { machine, agent }: RunningVm, death: Death): void {
     if (vm.state.name !== 'running' || vm.state.machine !== machine) return;
     this.#parts.log.warn({ sandbox: vm.sandboxId, ...death }, 'vm died');
+    this.#parts.died?.(death);
     agent.close('VMM_DIED');
     this.#parts.bulk.remove(vm.sandboxId, 'VMM_DIED');
+    this.#parts.consoles.remove(vm.sandboxId);
     vm.state = { name: 'dead', death, machine };
   }
 }

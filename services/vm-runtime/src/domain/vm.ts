@@ -108,6 +108,8 @@ export interface Machine {
   isAnswering(limitMs: number): Promise<boolean>;
   // The end of the guest's serial console, at most 64 KiB.
   readConsole(): Promise<Uint8Array>;
+  // What it has written since it was taken the last time; what was lost in between is said in it.
+  takeConsole(): Promise<Uint8Array>;
   // Readies what can be readied while the guest runs, so that it stands still for the rest alone.
   readyFreeze(): Promise<Freezing>;
   // Lets the vCPUs run on, whether they were stopped or not.
@@ -170,6 +172,13 @@ export interface Journal {
 
 export interface AgentDialer {
   dial(guestAddress: string, accessToken: string): GuestAgent;
+}
+
+// Who keeps what the consoles of running sandboxes say.
+export interface Consoles {
+  add(sandboxId: SandboxId, machine: Machine): void;
+  // Takes its last words. Idempotent.
+  remove(sandboxId: SandboxId): void;
 }
 
 // Where the files of running sandboxes are served, apart from all else.

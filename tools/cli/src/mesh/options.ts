@@ -102,6 +102,11 @@ export function addressesOf(options: Pick<MeshOptions, 'runDir' | 'ports'>): Mes
   };
 }
 
+// Where a process may be told things; for its own user only.
+export function adminAddress(runDir: string, name: ServiceName): string {
+  return `unix:${join(runDir, 'admin', `${name}.sock`)}`;
+}
+
 export function perService<T>(make: (name: ServiceName, n: number) => T): Record<ServiceName, T> {
   return Object.fromEntries(serviceNames.map((name, n) => [name, make(name, n)])) as Record<ServiceName, T>;
 }

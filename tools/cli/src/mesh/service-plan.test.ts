@@ -15,13 +15,13 @@ const options: MeshOptions = {
   logLevel: 'info',
 };
 
+const everybodys = ['WRENN_ADMIN_LISTEN', 'WRENN_LISTEN', 'WRENN_LOG_LEVEL', 'WRENN_METRICS_LISTEN'];
+
 test('each service gets its own variables and no other’s', () => {
   const names = Object.fromEntries(planServices(options).map(({ name, env }) => [name, Object.keys(env).sort()]));
-  expect(names['gateway']).toEqual(['WRENN_LISTEN', 'WRENN_LOG_LEVEL', 'WRENN_METRICS_LISTEN', 'WRENN_SCHEDULER']);
+  expect(names['gateway']).toEqual([...everybodys, 'WRENN_SCHEDULER'].sort());
   expect(names['gateway-bulk']).toEqual(names['gateway']);
-  expect(names['scheduler']).toEqual([
-    ...['WRENN_DATABASE_URL_FILE', 'WRENN_LISTEN', 'WRENN_LOG_LEVEL', 'WRENN_METRICS_LISTEN'],
-  ]);
+  expect(names['scheduler']).toEqual([...everybodys, 'WRENN_DATABASE_URL_FILE'].sort());
   expect(names['vm-runtime']).not.toContain('WRENN_FIRST_SLOT');
   expect(names['network']).not.toContain('WRENN_DATABASE_URL_FILE');
 });

@@ -2,7 +2,14 @@
 // variables and no other service's (they refuse what they do not know).
 import { join } from 'node:path';
 
-import { type MeshAddresses, type MeshOptions, type ServiceName, addressesOf, storeRamDir } from './options.ts';
+import {
+  type MeshAddresses,
+  type MeshOptions,
+  type ServiceName,
+  addressesOf,
+  adminAddress,
+  storeRamDir,
+} from './options.ts';
 import type { Precedence } from './precedence.ts';
 
 export type ProgramName = Exclude<ServiceName, 'gateway-bulk'>;
@@ -55,6 +62,7 @@ export function planServices(options: MeshOptions): ServicePlan[] {
       ...(withFailpoints.has(name) && failpointEnv(options)),
       WRENN_LISTEN: address,
       WRENN_METRICS_LISTEN: at.metrics[name],
+      WRENN_ADMIN_LISTEN: adminAddress(options.runDir, name),
       WRENN_LOG_LEVEL: options.logLevel,
     },
   }));
