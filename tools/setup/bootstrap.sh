@@ -22,6 +22,7 @@ if [ "$purpose" = test ]; then
   quiet_postgres
   install_packages postgresql postgresql-client python3-venv
   once python "Python gRPC client" python_inputs install_python
+  once prometheus "Prometheus" prometheus_inputs install_prometheus
   once grpcurl "grpcurl" grpcurl_inputs install_grpcurl
   once go_client "Go gRPC client" go_client_inputs install_go_client
 fi

@@ -143,6 +143,21 @@ install_python() {
   .build/venv/bin/python -c 'import grpc, grpc_tools.protoc; print(grpc.__version__)'
 }
 
+prometheus_inputs() { echo 1; }
+still_there_prometheus() { [ -x .build/bin/prometheus ] && [ -x .build/bin/promtool ]; }
+# The programs alone: the package would start a server.
+install_prometheus() {
+  rm -rf .build/prometheus && mkdir -p .build/prometheus
+  (
+    cd .build/prometheus
+    apt-get -q download prometheus || { apt_get update && apt-get -q download prometheus; }
+    dpkg -x prometheus_*.deb .
+    mv usr/bin/prometheus usr/bin/promtool ../bin
+  )
+  rm -rf .build/prometheus
+  .build/bin/promtool --version
+}
+
 grpcurl_inputs() { echo "$grpcurl_version"; }
 still_there_grpcurl() { [ -x .build/bin/grpcurl ]; }
 install_grpcurl() {
