@@ -4,6 +4,8 @@
 
 use super::children::Exit;
 use super::log::{Gone, Log};
+use super::pty::Size;
+use super::screen::Screen;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -24,22 +26,59 @@ pub enum Event {
     End(Exit),
 }
 
+/// What a terminal shows once all up to that sequence number was written to it.
+pub struct Picture {
+    pub sequence: u64,
+    pub size: Size,
+    pub contents: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Kept {
+    log: Log,
+    /// Of a process with a terminal.
+    screen: Option<Screen>,
+}
+
 #[derive(Default)]
 pub struct Fanout {
-    log: Mutex<Log>,
+    kept: Mutex<Kept>,
     published: Notify,
     read: Notify,
 }
 
 impl Fanout {
-    fn log(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn of_terminal(size: Size) -> Self {
+        Self { kept: Mutex::new(Kept { screen: Some(Screen::new(size)), ..Kept::default() }), ..Self::default() }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        self.kept().screen.is_some()
     }
 
     /// Sees what comes after that sequence number, or from now on.
     pub fn subscribe(self: &Arc<Self>, after: Option<u64>) -> Result<Subscription, Gone> {
-        let reader = self.log().join(after)?;
+        let reader = self.kept().log.join(after)?;
         Ok(Subscription { fanout: self.clone(), reader })
+    }
+
+    /// Sees what is shown now, and what comes from now on. None: there is no terminal.
+    pub fn view(self: &Arc<Self>) -> Option<(Picture, Subscription)> {
+        let mut kept = self.kept();
+        let Kept { log, screen: Some(screen) } = &mut *kept else { return None };
+        let reader = log.join(None).ok()?;
+        let picture = Picture { sequence: log.last(), size: screen.size(), contents: screen.painted() };
+        Some((picture, Subscription { fanout: self.clone(), reader }))
+    }
+
+    pub fn resize(&self, size: Size) {
+        if let Some(screen) = &mut self.kept().screen {
+            screen.resize(size);
+        }
     }
 
     /// Returns once there was room for it.
@@ -47,7 +86,7 @@ impl Fanout {
         loop {
             // Made before the look, so that no change in between goes unnoticed.
             let read = self.read.notified();
-            if self.log().push(channel, bytes) {
+            if self.push(channel, bytes) {
                 break;
             }
             read.await;
@@ -55,14 +94,24 @@ impl Fanout {
         self.published.notify_waiters();
     }
 
+    fn push(&self, channel: Channel, bytes: &[u8]) -> bool {
+        let mut kept = self.kept();
+        let has_room = kept.log.push(channel, bytes);
+        if let (true, Some(screen)) = (has_room, &mut kept.screen) {
+            screen.write(bytes);
+        }
+        has_room
+    }
+
     /// The last event.
     pub fn finish(&self, exit: Exit) {
-        self.log().finish(exit);
+        self.kept().log.finish(exit);
         self.published.notify_waiters();
     }
 
     pub fn kept_bytes(&self) -> usize {
-        self.log().kept_bytes()
+        let kept = self.kept();
+        kept.log.kept_bytes() + kept.screen.as_ref().map_or(0, Screen::kept_bytes)
     }
 }
 
@@ -76,7 +125,7 @@ impl Subscription {
     pub async fn recv(&mut self) -> (u64, Event) {
         loop {
             let published = self.fanout.published.notified();
-            let taken = self.fanout.log().take(self.reader);
+            let taken = self.fanout.kept().log.take(self.reader);
             if let Some(event) = taken {
                 self.fanout.read.notify_waiters();
                 return event;
@@ -88,7 +137,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.fanout.log().leave(self.reader);
+        self.fanout.kept().log.leave(self.reader);
         self.fanout.read.notify_waiters();
     }
 }

@@ -54,7 +54,7 @@ impl Processes {
             Some(size) => terminal(size, &launch)?,
             None => pipes(launch.wants_stdin)?,
         };
-        let fanout = Arc::new(Fanout::default());
+        let fanout = Arc::new(launch.terminal.map_or_else(Fanout::default, Fanout::of_terminal));
         let subscription = fanout.subscribe(None).map_err(|_| Fault::internal("subscribe", "the log is gone"))?;
         let spawned = launch.command.spawn(stdio, &self.children, self.freezer.entrance())?;
         let (pid, exited) = (spawned.pid, spawned.exited.clone());

@@ -47,6 +47,11 @@ impl Log {
         self.dropped + self.records.len() as u64 + 1
     }
 
+    /// The number of the last output, 0 for none.
+    pub fn last(&self) -> u64 {
+        self.next() - 1
+    }
+
     fn record(&self, sequence: u64) -> Option<&Record> {
         self.records.get(usize::try_from(sequence.checked_sub(self.oldest())?).ok()?)
     }

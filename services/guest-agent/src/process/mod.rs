@@ -8,6 +8,8 @@ pub mod launch;
 pub mod log;
 pub mod pty;
 pub mod reader;
+pub mod screen;
 pub mod spawn;
 pub mod status;
 pub mod table;
+pub mod utf8;

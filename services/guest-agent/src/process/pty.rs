@@ -5,6 +5,7 @@ use crate::users::User;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::pty::{grantpt, posix_openpt, unlockpt};
+use nix::unistd::Pid;
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use tokio::io::unix::AsyncFd;
@@ -66,17 +67,35 @@ impl Pty {
             .map_err(|e| Fault::internal("resize a terminal", e))
     }
 
-    /// 0 bytes: every slave is closed.
+    /// All that is there, as far as it fits: the kernel gives 4 KiB at once. 0 bytes: every slave is closed.
     pub async fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
             let mut ready = self.0.readable().await?;
             match ready.try_io(|fd| nix::unistd::read(fd.get_ref(), buf).map_err(io::Error::from)) {
                 // The kernel's way to say that the other side is gone.
                 Ok(Err(e)) if e.raw_os_error() == Some(libc::EIO) => return Ok(0),
-                Ok(result) => return result,
+                Ok(Ok(n)) => return Ok(n + self.read_on(&mut buf[n..])),
+                Ok(Err(e)) => return Err(e),
                 Err(_would_block) => {}
             }
         }
+    }
+
+    /// Without waiting. Whatever keeps it from reading on will be met again by the next read.
+    fn read_on(&self, buf: &mut [u8]) -> usize {
+        let mut len = 0;
+        while len < buf.len() {
+            match nix::unistd::read(self.0.get_ref(), &mut buf[len..]) {
+                Ok(n) if n > 0 => len += n,
+                _ => break,
+            }
+        }
+        len
+    }
+
+    /// The process group that keys send signals to.
+    pub fn foreground(&self) -> Option<Pid> {
+        nix::unistd::tcgetpgrp(self.0.get_ref()).ok().filter(|group| group.as_raw() > 1)
     }
 
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {

@@ -7,6 +7,7 @@ use super::input::Input;
 use super::pty::{Pty, Size};
 use crate::fault::{Fault, Outcome, Reason};
 use crate::proto::process::ProcessConfig;
+use nix::errno::Errno;
 use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -62,12 +63,16 @@ impl Running {
 
     pub fn resize(&self, size: Size) -> Outcome<()> {
         match self.terminal() {
-            Some(pty) => pty.resize(size),
+            Some(pty) => {
+                pty.resize(size)?;
+                self.fanout.resize(size);
+                Ok(())
+            }
             None => Err(Fault::new(Reason::NoPty, "the process has no terminal to resize")),
         }
     }
 
-    fn terminal(&self) -> Option<&Pty> {
+    pub fn terminal(&self) -> Option<&Pty> {
         match &self.input {
             Input::Pty(pty, _) => Some(pty),
             Input::Pipe(_) => None,
@@ -162,5 +167,18 @@ impl Processes {
     /// To its whole group.
     pub fn signal(&self, running: &Running, number: i32) -> Outcome<()> {
         self.children.signal_group(running.pid, &running.exited, number)
+    }
+
+    /// To whatever runs in the foreground of its terminal, as keys send it.
+    pub fn signal_foreground(&self, running: &Running, number: i32) -> Outcome<()> {
+        let pty = running.terminal();
+        let pty = pty.ok_or_else(|| Fault::new(Reason::NoPty, "the process has no terminal, so no foreground"))?;
+        let group = pty.foreground().filter(|group| *group != running.pid);
+        // SAFETY: kill takes two integers and touches no memory of ours.
+        match group.map(|group| Errno::result(unsafe { libc::kill(-group.as_raw(), number) })) {
+            Some(Ok(_)) => Ok(()),
+            // None is there, or it has just ended: then the session's leader is.
+            _ => self.signal(running, number),
+        }
     }
 }

@@ -5,7 +5,7 @@ use crate::env;
 use crate::fault::{Fault, Outcome, Reason};
 use crate::paths;
 use crate::process::children::Exit;
-use crate::process::fanout::{Channel, Event, Subscription};
+use crate::process::fanout::{Channel, Event, Fanout, Picture, Subscription};
 use crate::process::input::Bytes;
 use crate::process::launch::Launch;
 use crate::process::log::Gone;
@@ -17,7 +17,8 @@ use crate::proto::process::__buffa::oneof::process_event::data_event::Output;
 use crate::proto::process::__buffa::oneof::process_input::Input as WireInput;
 use crate::proto::process::__buffa::oneof::process_selector::Selector as WireSelector;
 use crate::proto::process::__buffa::oneof::stream_input_request::Event as WireStreamInput;
-use crate::proto::process::process_event::{DataEvent, EndEvent, KeepAlive, StartEvent};
+use crate::proto::process::process_event::{DataEvent, EndEvent, KeepAlive, ScreenEvent, StartEvent};
+use crate::proto::process::pty;
 use crate::proto::process::{
     CloseStdinRequest, CloseStdinResponse, ConnectRequest, ConnectResponse, ListRequest, ListResponse, PTY, Process,
     ProcessEvent, ProcessInfo, ProcessInput, ProcessSelector, SendInputRequest, SendInputResponse, SendSignalRequest,
@@ -99,13 +100,30 @@ fn size(pty: PTY) -> Outcome<Size> {
     Size::checked(asked.cols, asked.rows)
 }
 
-/// The start, then all that the subscription brings, up to and with the end.
+/// What a Connect sees first, if anything, and what it sees after that.
+fn joined(fanout: &Arc<Fanout>, request: &ConnectRequest) -> Outcome<(Option<Picture>, Subscription)> {
+    if request.screen && !fanout.is_terminal() {
+        return Err(Fault::new(Reason::NoPty, "the process has no terminal to show"));
+    }
+    if let (true, None, Some((picture, subscription))) = (request.screen, request.after_sequence, fanout.view()) {
+        return Ok((Some(picture), subscription));
+    }
+    let subscription = fanout.subscribe(request.after_sequence).map_err(|Gone { oldest }| {
+        let message = format!("what came after that sequence is not kept; the oldest that is kept is {oldest}");
+        Fault::new(Reason::ReplayGone, message).with("oldest_sequence", oldest)
+    })?;
+    Ok((None, subscription))
+}
+
+/// The start, the picture, then all that the subscription brings, up to and with the end.
 fn events(
     pid: u32,
+    picture: Option<Picture>,
     subscription: Subscription,
     ping_every: Duration,
 ) -> impl Stream<Item = Result<ProcessEvent, ConnectError>> + Send {
     let start = wire(StartEvent { pid, ..Default::default() });
+    let first = std::iter::once(start).chain(picture.map(|p| numbered(p.sequence, screen(p)))).map(Ok);
     let rest = futures::stream::unfold(Some(subscription), move |subscription| async move {
         let mut subscription = subscription?;
         match tokio::time::timeout(ping_every, subscription.recv()).await {
@@ -114,7 +132,7 @@ fn events(
             Err(_silence) => Some((Ok(wire(KeepAlive::default())), Some(subscription))),
         }
     });
-    futures::stream::iter([Ok(start)]).chain(rest)
+    futures::stream::iter(first).chain(rest)
 }
 
 fn wire(event: impl Into<WireEvent>) -> ProcessEvent {
@@ -123,6 +141,11 @@ fn wire(event: impl Into<WireEvent>) -> ProcessEvent {
 
 fn numbered(sequence: u64, event: impl Into<WireEvent>) -> ProcessEvent {
     ProcessEvent { sequence, ..wire(event) }
+}
+
+fn screen(Picture { size, contents, .. }: Picture) -> ScreenEvent {
+    let size = pty::Size { cols: size.cols.into(), rows: size.rows.into(), ..Default::default() };
+    ScreenEvent { size: size.into(), contents, ..Default::default() }
 }
 
 fn end(exit: Exit) -> EndEvent {
@@ -146,6 +169,7 @@ impl Process for ProcessService {
             config: r.config.clone().into(),
             pid: r.pid(),
             tag: r.tag.clone(),
+            has_pty: r.terminal().is_some(),
             ..Default::default()
         };
         let processes = self.0.processes.list().iter().map(info).collect();
@@ -158,12 +182,9 @@ impl Process for ProcessService {
         request: ServiceRequest<'_, ConnectRequest>,
     ) -> ServiceResult<ServiceStream<ConnectResponse>> {
         let request = request.to_owned_message();
-        let (pid, fanout) = self.0.processes.find_to_read(&selector(request.process.into_option())?)?;
-        let subscription = fanout.subscribe(request.after_sequence).map_err(|Gone { oldest }| {
-            let message = format!("what came after that sequence is not kept; the oldest that is kept is {oldest}");
-            Fault::new(Reason::ReplayGone, message).with("oldest_sequence", oldest)
-        })?;
-        let events = events(pid, subscription, ping_interval(&ctx));
+        let (pid, fanout) = self.0.processes.find_to_read(&selector(request.process.as_option().cloned())?)?;
+        let (picture, subscription) = joined(&fanout, &request)?;
+        let events = events(pid, picture, subscription, ping_interval(&ctx));
         Ok(Response::stream(
             events.map(|event| event.map(|e| ConnectResponse { event: e.into(), ..Default::default() })),
         ))
@@ -176,7 +197,7 @@ impl Process for ProcessService {
     ) -> ServiceResult<ServiceStream<StartResponse>> {
         let launch = self.launch(&ctx, request.to_owned_message())?;
         let (running, subscription) = self.0.processes.start(launch).await?;
-        let events = events(running.pid(), subscription, ping_interval(&ctx));
+        let events = events(running.pid(), None, subscription, ping_interval(&ctx));
         Ok(Response::stream(events.map(|event| event.map(|e| StartResponse { event: e.into(), ..Default::default() }))))
     }
 
@@ -234,7 +255,10 @@ impl Process for ProcessService {
             return Err(Fault::new(Reason::BadSignal, format!("signal {number} is not within 1 to 64")).into());
         }
         let running = self.find(request.process.into_option())?;
-        self.0.processes.signal(&running, number)?;
+        match request.foreground {
+            true => self.0.processes.signal_foreground(&running, number)?,
+            false => self.0.processes.signal(&running, number)?,
+        }
         Response::ok(SendSignalResponse::default())
     }
 

@@ -13,6 +13,7 @@ mod ports;
 mod refusals;
 mod replay;
 mod support;
+mod terminal;
 mod transfer;
 mod watching;
 mod wire;
