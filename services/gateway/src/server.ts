@@ -81,7 +81,10 @@ function handlersOf<S extends GenServiceMethods>(service: GenService<S>, forward
         return onlyAnswer(forward(method, start, call, stream));
       };
     } else {
-      throw new Error(`the gateway cannot forward both streams of ${method.name}`);
+      handlers[method.localName] = async function* both(requests: AsyncIterable<Message>, call: Call) {
+        const { start, stream } = await begun(requests);
+        yield* forward(method, start, call, stream);
+      };
     }
   }
   return handlers as RpcHandlers<S>;

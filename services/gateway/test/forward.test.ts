@@ -63,7 +63,7 @@ test('every unary method of the public services is forwarded to the service that
     ...(['create', 'get', 'list', 'pause', 'resume', 'fork', 'destroy', 'setTimeout', 'ping'] as const),
   ];
   const snapshotMethods = ['create', 'get', 'list', 'delete'] as const;
-  const processMethods = ['exec', 'sendInput', 'closeStdin', 'signal', 'list'] as const;
+  const processMethods = ['exec', 'resize', 'sendInput', 'closeStdin', 'signal', 'list'] as const;
   const fileMethods = ['stat', 'list', 'makeDir', 'move', 'remove', 'signUrl'] as const;
   await using host = await serveTcp((serve) => {
     serve(ProcessService, unary('process', processMethods));

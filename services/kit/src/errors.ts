@@ -27,6 +27,7 @@ export const codeOf = {
   IMAGE_CORRUPT: Status.DATA_LOSS, // The image in the store is not what was imported. Do: import it again.
   IMAGE_IN_USE: Status.FAILED_PRECONDITION, // Disks of sandboxes need the image. Do: destroy those sandboxes first.
   COMMAND_NOT_EXECUTABLE: Status.FAILED_PRECONDITION, // The command is there, but the user may not run it. Do: set its mode, or run it by its interpreter.
+  NOT_A_TERMINAL: Status.FAILED_PRECONDITION, // The process has no terminal. Do: use Connect and SendInput, or start another one by Attach.
   STDIN_CLOSED: Status.FAILED_PRECONDITION, // The process's stdin is closed, or it never had one. Do: start it with stdin.
   NOT_A_DIRECTORY: Status.FAILED_PRECONDITION, // A part of the path is no directory. Do: correct the path.
   IS_A_DIRECTORY: Status.FAILED_PRECONDITION, // A directory is where a file was meant. Do: correct the path.

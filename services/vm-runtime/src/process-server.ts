@@ -1,22 +1,32 @@
 import { type Duration } from '@bufbuild/protobuf/wkt';
 import { type CallDeadline, within } from '@wrenn/kit/deadlines';
 import { durationOfMs } from '@wrenn/kit/duration';
-import { invalidField } from '@wrenn/kit/errors';
 import type { RpcHandlers } from '@wrenn/kit/rpc-server';
-import { requireDurationWithin, requireEnv, requireSandboxId, requireWithin } from '@wrenn/kit/validate';
-import type { ProcessSelector, ProcessService, ProcessSpec } from '@wrenn/proto/wrenn/v1/process';
+import { requireDurationWithin, requireSandboxId, requireWithin } from '@wrenn/kit/validate';
+import type { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 
 import { exec } from './domain/exec.ts';
-import type { Command, GuestAgent, ProcessEvent, Selector } from './domain/guest-agent.ts';
+import type { Command, GuestAgent, ProcessEvent } from './domain/guest-agent.ts';
+import { attach } from './domain/terminal.ts';
 import type { VmTable } from './domain/vm-table.ts';
+import {
+  attachStartOf,
+  commandOf,
+  maxInputBytes,
+  newTagOf,
+  openingOf,
+  requireSignal,
+  requireSize,
+  selectorOf,
+  sizeOf,
+  stepsOf,
+} from './process-requests.ts';
 
 const MiB = 1024 * 1024;
 const dayMs = 24 * 3_600_000;
 const defaultExecTimeoutMs = 60_000;
 // A short answer from the agent to a short question.
 const askLimitMs = 30_000;
-const tagPattern = /^[A-Za-z0-9._-]{1,64}$/;
-const userPattern = /^[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?$/;
 
 export function processHandlers(vms: Pick<VmTable, 'serving'>): RpcHandlers<typeof ProcessService.method> {
   const agentOf = async (sandboxId: string): Promise<GuestAgent> =>
@@ -25,7 +35,7 @@ export function processHandlers(vms: Pick<VmTable, 'serving'>): RpcHandlers<type
     async exec(request, call) {
       const options = {
         command: commandOf(request.process),
-        stdin: requireSize(request.stdin, 'stdin', 0, 2 * MiB),
+        stdin: requireSize(request.stdin, 'stdin', 0, maxInputBytes),
         timeoutMs: execTimeoutMs(request),
         maxOutputBytes: requireWithin(Number(request.maxOutputBytes), 'max_output_bytes', 0, 3 * MiB) || MiB,
       };
@@ -33,10 +43,9 @@ export function processHandlers(vms: Pick<VmTable, 'serving'>): RpcHandlers<type
       return { ...result, duration: durationOfMs(durationMs) };
     },
     async *start(request, call) {
-      const { tag, hasStdin } = request;
-      if (tag !== '' && !tagPattern.test(tag)) throw invalidField('tag', 'must be 1 to 64 characters A-Za-z0-9._-');
+      const tag = newTagOf(request.tag);
       const command = commandOf(request.process);
-      const options = { hasStdin, ...(tag !== '' && { tag }) };
+      const options = { hasStdin: request.hasStdin, ...(tag !== '' && { tag }) };
       const events = (await agentOf(request.sandboxId)).start(command, options, call.signal);
       for await (const event of events) yield { event: wireEvent(event) };
     },
@@ -45,8 +54,23 @@ export function processHandlers(vms: Pick<VmTable, 'serving'>): RpcHandlers<type
       const events = (await agentOf(request.sandboxId)).connect(selector, request.afterSequence, call.signal);
       for await (const event of events) yield { event: wireEvent(event) };
     },
+    async *attach(requests, call) {
+      const messages = requests[Symbol.asyncIterator]();
+      const start = attachStartOf(await messages.next());
+      const opening = openingOf(start);
+      const agent = await agentOf(start.sandboxId);
+      for await (const event of attach(agent, opening, stepsOf(messages), call.signal)) {
+        yield { event: wireEvent(event) };
+      }
+    },
+    async resize(request, call) {
+      const size = sizeOf(request.size);
+      const process = selectorOf(request.process);
+      await (await agentOf(request.sandboxId)).resize(process, size, within(call, askLimitMs));
+      return {};
+    },
     async sendInput(request, call) {
-      const data = requireSize(request.data, 'data', 1, 2 * MiB);
+      const data = requireSize(request.data, 'data', 1, maxInputBytes);
       await (await agentOf(request.sandboxId)).sendInput(selectorOf(request.process), data, withinDay(call));
       return {};
     },
@@ -55,13 +79,15 @@ export function processHandlers(vms: Pick<VmTable, 'serving'>): RpcHandlers<type
       return {};
     },
     async signal(request, call) {
-      const signal = requireWithin(request.signal, 'signal', 1, 64);
+      const signal = requireSignal(request.signal);
       await (await agentOf(request.sandboxId)).signal(selectorOf(request.process), signal, within(call, askLimitMs));
       return {};
     },
     async list(request, call) {
       const processes = await (await agentOf(request.sandboxId)).list(within(call, askLimitMs));
-      return { processes: processes.map(({ pid, tag, command }) => ({ pid, tag, process: wireCommand(command) })) };
+      return {
+        processes: processes.map(({ command, ...facts }) => ({ ...facts, process: wireCommand(command) })),
+      };
     },
   };
 }
@@ -74,40 +100,7 @@ export function execTimeoutMs(request: { timeout?: Duration | undefined }): numb
 // A process may take its time to read: only the caller's patience counts.
 const withinDay = (call: CallDeadline) => within(call, dayMs);
 
-function commandOf(spec: ProcessSpec | undefined): Command {
-  if (!spec) throw invalidField('process', 'must be set');
-  const { command, args, env, cwd, user } = spec;
-  if (command === '' || Buffer.byteLength(command) > 4096)
-    throw invalidField('process.command', 'must be 1 to 4096 bytes');
-  if (args.length > 1024) throw invalidField('process.args', 'must be at most 1024');
-  const argBytes = args.reduce((sum, arg) => sum + Buffer.byteLength(arg) + 1, 0);
-  if (argBytes > 128 * 1024) throw invalidField('process.args', 'must be at most 128 KiB in all');
-  if ([command, ...args].some((text) => text.includes('\0'))) throw invalidField('process.command', 'must hold no NUL');
-  requireEnv(env, 'process.env');
-  if (cwd !== '' && !/^\/[^\0]{0,4094}$/.test(cwd)) throw invalidField('process.cwd', 'must be an absolute path');
-  if (user !== '' && !userPattern.test(user)) throw invalidField('process.user', 'must be a user name');
-  return { command, args, env, cwd, user };
-}
-
 const wireCommand = ({ command, args, env, cwd, user }: Command) => ({ command, args: [...args], env, cwd, user });
-
-function selectorOf(selector: ProcessSelector | undefined): Selector {
-  const chosen = selector?.selector;
-  switch (chosen?.case) {
-    case 'pid':
-      return { pid: requireWithin(chosen.value, 'process.pid', 1, 2 ** 22) };
-    case 'tag':
-      if (!tagPattern.test(chosen.value)) throw invalidField('process.tag', 'must be 1 to 64 characters A-Za-z0-9._-');
-      return { tag: chosen.value };
-    default:
-      throw invalidField('process', 'must name a pid or a tag');
-  }
-}
-
-function requireSize(bytes: Uint8Array, field: string, min: number, max: number): Uint8Array {
-  requireWithin(bytes.length, field, min, max);
-  return bytes;
-}
 
 function wireEvent(event: ProcessEvent) {
   switch (event.kind) {
@@ -118,6 +111,10 @@ function wireEvent(event: ProcessEvent) {
         sequence: event.sequence,
         event: { case: 'exited' as const, value: { exitCode: event.exitCode, signal: event.signal } },
       };
+    case 'screen': {
+      const { sequence, size, contents } = event;
+      return { sequence, event: { case: 'screen' as const, value: { size, contents } } };
+    }
     default:
       return { sequence: event.sequence, event: { case: event.kind, value: event.data } };
   }

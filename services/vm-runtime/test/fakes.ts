@@ -299,6 +299,20 @@ export class FakeAgent implements GuestAgent {
     return this.start({ command: '', args: [], env: {}, cwd: '', user: '' }, { hasStdin: false }, signal);
   }
 
+  view(selector: Selector, afterSequence: bigint | undefined, signal: AbortSignal): AsyncIterable<ProcessEvent> {
+    return this.connect(selector, afterSequence, signal);
+  }
+
+  async sendKeys(_selector: Selector, keys: AsyncIterable<Uint8Array>): Promise<void> {
+    for await (const data of keys) this.input.push(Buffer.from(data).toString());
+  }
+
+  async resize(): Promise<void> {}
+
+  async signalForeground(selector: Selector, signal: number): Promise<void> {
+    await this.signal(selector, signal);
+  }
+
   async sendInput(_selector: Selector, data: Uint8Array): Promise<void> {
     if (this.inputFailure) throw this.inputFailure;
     this.input.push(Buffer.from(data).toString());

@@ -4,6 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import { WrennError } from '@wrenn/kit/errors';
 import type { RpcHandlers } from '@wrenn/kit/rpc-server';
 import { eventually } from '@wrenn/kit/testkit/eventually';
+import { partialHandlers } from '@wrenn/kit/testkit/partial';
 import { serveForTest } from '@wrenn/kit/testkit/serve';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { expect, test } from 'vitest';
@@ -21,8 +22,8 @@ const stdout = (value: Uint8Array) => ({ event: { event: { case: 'stdout', value
 const unused = async () => ({});
 
 function handlersWith(start: Start, own: Partial<Handlers> = {}): Handlers {
-  const rest = { sendInput: unused, closeStdin: unused, signal: unused, list: unused };
-  return { exec: async () => ({}), connect: start as never, ...rest, ...own, start };
+  const rest = { exec: unused, sendInput: unused, closeStdin: unused, signal: unused, list: unused };
+  return partialHandlers(ProcessService, { connect: start as never, ...rest, ...own, start });
 }
 
 function collected(stream: PassThrough): Buffer {

@@ -3,11 +3,12 @@ import { randomBytes } from 'node:crypto';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import type { MessageInitShape } from '@bufbuild/protobuf';
 import { timestampNow } from '@bufbuild/protobuf/wkt';
 import { type OutboundCall, inMs } from '@wrenn/kit/deadlines';
 import type { RpcClient } from '@wrenn/kit/lanes';
 import { Health } from '@wrenn/proto/grpc/health/v1/health';
-import { Process, type Signal } from '@wrenn/proto/process/process';
+import { type ConnectRequestSchema, Process, type Signal } from '@wrenn/proto/process/process';
 import { AgentService, type WatchPortsResponse } from '@wrenn/proto/wrenn/agent/v1/agent';
 
 import type { AgentDialer } from '../domain/vm.ts';
@@ -21,6 +22,7 @@ import type {
   RunningProcess,
   Selector,
   StartOptions,
+  TerminalSize,
 } from '../domain/guest-agent.ts';
 import type { GuestFiles } from '../domain/guest-files.ts';
 import { AgentConnection, agentPort } from './agent-connection.ts';
@@ -94,6 +96,7 @@ class GrpcGuestAgent implements GuestAgent {
       process: { cmd: command.command, args: [...command.args], envs: { ...command.env }, cwd: command.cwd },
       stdin: options.hasStdin,
       ...(options.tag && { tag: options.tag }),
+      ...(options.terminal && { pty: wireSize(options.terminal) }),
     };
     const open = (bounded: AbortSignal) =>
       this.#process.start(request, this.#connection.as(command.user, { signal: bounded }));
@@ -101,9 +104,36 @@ class GrpcGuestAgent implements GuestAgent {
   }
 
   connect(selector: Selector, afterSequence: bigint | undefined, signal: AbortSignal): AsyncIterable<ProcessEvent> {
-    const request = { process: wireSelector(selector), ...(afterSequence !== undefined && { afterSequence }) };
+    return this.#connect({ process: wireSelector(selector), screen: false }, afterSequence, signal);
+  }
+
+  view(selector: Selector, afterSequence: bigint | undefined, signal: AbortSignal): AsyncIterable<ProcessEvent> {
+    return this.#connect({ process: wireSelector(selector), screen: true }, afterSequence, signal);
+  }
+
+  #connect(
+    what: MessageInitShape<typeof ConnectRequestSchema>,
+    afterSequence: bigint | undefined,
+    signal: AbortSignal,
+  ): AsyncIterable<ProcessEvent> {
+    const request = { ...what, ...(afterSequence !== undefined && { afterSequence }) };
     const open = (bounded: AbortSignal) => this.#process.connect(request, this.#connection.as('', { signal: bounded }));
     return processEvents(this.#connection, open, afterSequence, signal, this.#limits);
+  }
+
+  async sendKeys(selector: Selector, keys: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
+    async function* requests() {
+      yield { event: { case: 'start' as const, value: { process: wireSelector(selector) } } };
+      for await (const value of keys) {
+        yield { event: { case: 'data' as const, value: { input: { input: { case: 'pty' as const, value } } } } };
+      }
+    }
+    await this.#connection.asked(() => this.#process.streamInput(requests(), this.#connection.as('', { signal })));
+  }
+
+  async resize(selector: Selector, size: TerminalSize, call: OutboundCall): Promise<void> {
+    const request = { process: wireSelector(selector), pty: wireSize(size) };
+    await this.#connection.asked(() => this.#process.update(request, this.#connection.as('', call)));
   }
 
   async sendInput(selector: Selector, data: Uint8Array, call: OutboundCall): Promise<void> {
@@ -116,18 +146,27 @@ class GrpcGuestAgent implements GuestAgent {
     await this.#connection.asked(() => this.#process.closeStdin(request, this.#connection.as('', call)));
   }
 
-  async signal(selector: Selector, signal: number, call: OutboundCall): Promise<void> {
+  signal(selector: Selector, signal: number, call: OutboundCall): Promise<void> {
+    return this.#signal(selector, signal, false, call);
+  }
+
+  signalForeground(selector: Selector, signal: number, call: OutboundCall): Promise<void> {
+    return this.#signal(selector, signal, true, call);
+  }
+
+  async #signal(selector: Selector, signal: number, foreground: boolean, call: OutboundCall): Promise<void> {
     // Any number is sent as it is: the enum names only what E2B's clients know.
-    const request = { process: wireSelector(selector), signal: signal as Signal };
+    const request = { process: wireSelector(selector), signal: signal as Signal, foreground };
     await this.#connection.asked(() => this.#process.sendSignal(request, this.#connection.as('', call)));
   }
 
   list(call: OutboundCall): Promise<RunningProcess[]> {
     return this.#connection.asked(async () => {
       const { processes } = await this.#process.list({}, this.#connection.as('', call));
-      return processes.map(({ pid, tag = '', config }) => ({
+      return processes.map(({ pid, tag = '', config, hasPty }) => ({
         pid,
         tag,
+        isTerminal: hasPty,
         command: {
           command: config?.cmd ?? '',
           args: config?.args ?? [],
@@ -177,6 +216,8 @@ function wireSelector(selector: Selector) {
     'pid' in selector ? { case: 'pid' as const, value: selector.pid } : { case: 'tag' as const, value: selector.tag };
   return { selector: chosen };
 }
+
+const wireSize = ({ columns, rows }: TerminalSize) => ({ size: { cols: columns, rows } });
 
 function portChange({ change }: WatchPortsResponse): PortChange | undefined {
   if (change.case === undefined) return undefined;

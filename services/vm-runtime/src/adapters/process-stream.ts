@@ -1,7 +1,7 @@
 // The events of one process, held against the protocol before anybody builds on them: the start comes first and
-// once, numbers have no gap, the exit comes last. An agent that tells anything else has misbehaved.
+// once, what a terminal shows directly behind it, numbers have no gap, the exit comes last. An agent that tells anything else has misbehaved.
 import { WrennError, hasReason } from '@wrenn/kit/errors';
-import type { ProcessEvent as WireEvent } from '@wrenn/proto/process/process';
+import type { ProcessEvent_ScreenEvent, ProcessEvent as WireEvent } from '@wrenn/proto/process/process';
 
 import type { ProcessEvent } from '../domain/guest-agent.ts';
 import type { AgentConnection } from './agent-connection.ts';
@@ -17,6 +17,8 @@ const defaultLimits: StreamLimits = { startMs: 30_000, lingerMs: 1000 };
 const maxPid = 2 ** 22;
 // The agent sends 32 KiB at most; a message of 4 MiB is cut off below.
 const maxEventBytes = 256 * 1024;
+const maxScreenBytes = 3.5 * 1024 * 1024;
+const maxCells = 65_535;
 
 // `after`: the number behind which the events begin; undefined: wherever the process is.
 export async function* processEvents(
@@ -79,6 +81,7 @@ class ProcessProtocol {
       if (pid < 1 || pid > maxPid) throw misbehaved(`a process id that cannot be: ${pid}`);
       return { kind: 'started', pid };
     }
+    if (event.case === 'screen') return this.#screen(event.value, sequence);
     this.hasExited = event.case === 'end';
     this.#count(sequence);
     if (event.case === 'end') {
@@ -87,12 +90,22 @@ class ProcessProtocol {
     }
     const { output } = event.value;
     if ((output.value?.length ?? 0) > maxEventBytes) throw misbehaved('more output in one event than there can be');
-    if (output.case !== 'stdout' && output.case !== 'stderr') return undefined;
-    return { kind: output.case, sequence, data: output.value };
+    if (output.case === undefined) return undefined;
+    return { kind: output.case === 'pty' ? 'terminal' : output.case, sequence, data: output.value };
   }
 
   end(): void {
     if (!this.hasExited) throw misbehaved('the end of a stream without the end of the process');
+  }
+
+  #screen({ size, contents }: ProcessEvent_ScreenEvent, sequence: bigint): ProcessEvent {
+    if (this.#last !== undefined) throw misbehaved('a screen that nobody asked for, or a second one');
+    const { cols: columns = 0, rows = 0 } = size ?? {};
+    const isPossible = [columns, rows].every((cells) => cells >= 1 && cells <= maxCells);
+    if (!isPossible || contents.length > maxScreenBytes) throw misbehaved('a screen that cannot be');
+    this.#isNumbered = true;
+    this.#last = sequence;
+    return { kind: 'screen', sequence, size: { columns, rows }, contents };
   }
 
   #count(sequence: bigint): void {

@@ -69,8 +69,8 @@ export async function exec(agent: GuestAgent, options: ExecOptions, caller: Abor
       } else if (event.kind === 'exited') {
         exit = event;
         fed.abort();
-      } else {
-        output.add(event);
+      } else if (event.kind === 'stdout' || event.kind === 'stderr') {
+        output.add(event.kind, event.data);
       }
     }
     await feeding;
@@ -118,7 +118,7 @@ export class CappedOutput {
     this.#leftBytes = maxBytes;
   }
 
-  add({ kind, data }: Extract<ProcessEvent, { data: Uint8Array }>): void {
+  add(kind: 'stdout' | 'stderr', data: Uint8Array): void {
     if (data.length > this.#leftBytes) this.#isTruncated = true;
     const kept = data.subarray(0, this.#leftBytes);
     this.#leftBytes -= kept.length;

@@ -20,9 +20,22 @@ export interface Command {
 
 export type Selector = { readonly pid: number } | { readonly tag: string };
 
+// Character cells, 1 to 65535.
+export interface TerminalSize {
+  readonly columns: number;
+  readonly rows: number;
+}
+
 export type ProcessEvent =
   | { readonly kind: 'started'; readonly pid: number }
-  | { readonly kind: 'stdout' | 'stderr'; readonly sequence: bigint; readonly data: Uint8Array }
+  | { readonly kind: 'stdout' | 'stderr' | 'terminal'; readonly sequence: bigint; readonly data: Uint8Array }
+  // What a terminal shows, all output up to that sequence included.
+  | {
+      readonly kind: 'screen';
+      readonly sequence: bigint;
+      readonly size: TerminalSize;
+      readonly contents: Uint8Array;
+    }
   | { readonly kind: 'exited'; readonly sequence: bigint; readonly exitCode: number; readonly signal: number };
 
 export interface PortChange {
@@ -35,11 +48,13 @@ export interface RunningProcess {
   readonly pid: number;
   readonly tag: string;
   readonly command: Command;
+  readonly isTerminal: boolean;
 }
 
 export interface StartOptions {
   readonly tag?: string;
   readonly hasStdin: boolean;
+  readonly terminal?: TerminalSize; // Instead of stdin, stdout and stderr.
 }
 
 export type CloseReason = 'VMM_DIED' | 'SANDBOX_PAUSED';
@@ -56,6 +71,13 @@ export interface GuestAgent {
   start(command: Command, options: StartOptions, signal: AbortSignal): AsyncIterable<ProcessEvent>;
   // Replays what came behind `afterSequence` first; undefined: from now on.
   connect(selector: Selector, afterSequence: bigint | undefined, signal: AbortSignal): AsyncIterable<ProcessEvent>;
+  // As connect, to a terminal: where it has no sequence to go on from, `screen` comes behind `started`.
+  view(selector: Selector, afterSequence: bigint | undefined, signal: AbortSignal): AsyncIterable<ProcessEvent>;
+  // Takes each piece once the terminal has taken those before it, nearly; resolves when it has taken all.
+  sendKeys(selector: Selector, keys: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void>;
+  resize(selector: Selector, size: TerminalSize, call: OutboundCall): Promise<void>;
+  // To what runs in its terminal's foreground.
+  signalForeground(selector: Selector, signal: number, call: OutboundCall): Promise<void>;
   sendInput(selector: Selector, data: Uint8Array, call: OutboundCall): Promise<void>;
   closeStdin(selector: Selector, call: OutboundCall): Promise<void>;
   signal(selector: Selector, signal: number, call: OutboundCall): Promise<void>;
