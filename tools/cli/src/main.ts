@@ -23,6 +23,7 @@ import { quotaCommand } from './commands/quota.ts';
 import { resumeCommand } from './commands/resume.ts';
 import { rmCommand } from './commands/rm.ts';
 import { runCommand } from './commands/run.ts';
+import { shellCommand } from './commands/shell.ts';
 import { snapshotCommand } from './commands/snapshot.ts';
 import { statsCommand } from './commands/stats.ts';
 import { upCommand } from './commands/up.ts';
@@ -32,7 +33,8 @@ import { describeError, exitCodeOf, exitCodes } from './exit-codes.ts';
 
 const commands = [
   ...[upCommand, downCommand, doctorCommand, demoCommand],
-  ...[createCommand, runCommand, lsCommand, inspectCommand, execCommand, rmCommand, logsCommand, quotaCommand],
+  ...[createCommand, runCommand, lsCommand, inspectCommand, execCommand, shellCommand],
+  ...[rmCommand, logsCommand, quotaCommand],
   ...[pauseCommand, resumeCommand, forkCommand, snapshotCommand],
   ...[cpCommand, filesCommand, urlCommand, portsCommand, accessCommand],
   ...[statsCommand, logLevelCommand],
@@ -65,7 +67,7 @@ function programFor(config: CliConfig, env: NodeJS.ProcessEnv): Command {
   const program = new Command('wrenn')
     .description('Sandboxes: microVMs with their own kernel, disk and network, made in a blink.')
     .addHelpText('after', '\nExit codes: 0 done, 1 failed, 2 wrong usage, 69 mesh not reachable, 124 timed out;')
-    .addHelpText('after', '`exec` and `run` exit with the code of the command they ran.');
+    .addHelpText('after', '`exec`, `run` and `shell` exit with the code of what they ran.');
   for (const make of commands) program.addCommand(make(context));
   settle(program);
   return program;
