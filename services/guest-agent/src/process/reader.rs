@@ -50,14 +50,15 @@ impl Source {
     /// Adds to the `n` bytes that were read the rest of a character that they end within, if that follows at once.
     async fn complete(&mut self, buf: &mut [u8], mut n: usize) -> usize {
         let Self::Pty(pty) = self else { return n };
-        while let missing @ 1.. = utf8::missing(&buf[..n]) {
-            let rest = &mut buf[n..n + missing];
+        loop {
+            let missing = utf8::missing(&buf[..n]);
+            // What is no text may begin one character behind the other, beyond the end of the buffer.
+            let Some(rest) = buf.get_mut(n..n + missing).filter(|rest| !rest.is_empty()) else { return n };
             match tokio::time::timeout(CHARACTER, pty.read(rest)).await {
                 Ok(Ok(more @ 1..)) => n += more,
-                _ => break,
+                _ => return n,
             }
         }
-        n
     }
 
     fn pending(&self) -> usize {
