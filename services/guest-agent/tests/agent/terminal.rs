@@ -87,18 +87,27 @@ fn has_no_picture_of_what_is_no_terminal() {
 #[test]
 fn viewers_who_come_in_the_midst_of_much_output_miss_nothing_of_it() {
     let agent = Agent::start();
-    let script = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; read x";
+    // Far more than is kept, so that it is still at it when the others come.
+    let script =
+        "p=$(printf %0200d 0); i=0; while [ $i -lt 10000 ]; do echo line $i $p; i=$((i+1)); done; echo over; read x";
     let mut first = open(&agent, script);
     first.pid();
-    first.until("line 100\r");
-    let viewers: Vec<_> = (0..5).map(|_| view(&agent)).collect();
-    drop(std::thread::spawn(move || first.rest()));
-    for (mut viewer, _, contents, sequence) in viewers {
+    first.until("line 100 ");
+    // All of them read, since the slowest sets the pace.
+    let viewers: Vec<_> = (0..5)
+        .map(|_| view(&agent))
+        .map(|(mut viewer, _, contents, sequence)| {
+            std::thread::spawn(move || (viewer.until("over\r\n"), contents, sequence))
+        })
+        .collect();
+    first.until("over\r\n");
+    for viewer in viewers {
         // The last whole line of the picture, and what came behind it: one by one up to the last.
-        let run = viewer.until("line 19999\r\n");
+        let (run, contents, sequence) = viewer.join().unwrap();
         assert_eq!(run.sequences.first(), Some(&(sequence + 1)));
         let behind = run.text();
-        let numbers: Vec<u32> = behind.split("line ").skip(1).filter_map(|line| line.trim().parse().ok()).collect();
+        let numbers: Vec<u32> =
+            behind.split("line ").skip(1).filter_map(|line| line.split(' ').next()?.parse().ok()).collect();
         assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "a line is missing");
         let painted = contents
             .rsplit("line ")
