@@ -1,9 +1,8 @@
 // Builds what a guest starts from, each step cached by the hash of its inputs.
-import { glob } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Cache, type Step } from './cache.ts';
 import { Links } from './links.ts';
-import { readRecipe } from './recipe.ts';
+import { readRecipes } from './recipe.ts';
 import { agentStep } from './steps/agent.ts';
 import { initramfsStep } from './steps/initramfs.ts';
 import { kernelStep } from './steps/kernel.ts';
@@ -35,14 +34,12 @@ async function pager(): Promise<void> {
 }
 
 async function templates(): Promise<void> {
-  const steps: Step[] = [];
-  for (const path of await Array.fromAsync(glob('images/templates/*.json', { cwd: root })))
-    steps.push(await templateStep(root, await readRecipe(join(root, path))));
-  for (const step of steps) await provide(step, step.name.replace(':', 's/'), '');
-  await links.keepOnly(
-    'templates',
-    steps.map((step) => step.name.replace('template:', '')),
-  );
+  const built = new Map<string, string>();
+  for (const recipe of await readRecipes(join(root, 'images/templates'))) {
+    const step = await templateStep(root, recipe, built.get(recipe.base));
+    built.set(recipe.name, await provide(step, `templates/${recipe.name}`, ''));
+  }
+  await links.keepOnly('templates', [...built.keys()]);
 }
 
 // A branch that fails says so at once; the other still finishes, for the next run to find.

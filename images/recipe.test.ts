@@ -1,11 +1,10 @@
-import { glob } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { parseRecipe, readRecipe } from './recipe.ts';
+import { inOrder, parseRecipe, readRecipes } from './recipe.ts';
 
 const good = {
   description: 'a test',
-  base: 'debian',
+  base: 'bookworm',
   vcpuCount: 1,
   memoryBytes: 256 * 2 ** 20,
   diskBytes: 2 ** 30,
@@ -13,12 +12,19 @@ const good = {
   packages: ['python3', 'g++'],
 };
 
-const parse = (change: object, name = 'test'): unknown => parseRecipe(name, JSON.stringify({ ...good, ...change }));
+const parse = (change: object, name = 'test') => parseRecipe(name, JSON.stringify({ ...good, ...change }));
 
-test('every recipe of the repository is valid', async () => {
-  const paths = await Array.fromAsync(glob(join(import.meta.dirname, 'templates/*.json')));
-  const names = (await Promise.all(paths.map(readRecipe))).map((recipe) => recipe.name);
-  expect(names.toSorted()).toEqual(['debian', 'minimal']);
+test('every recipe of the repository is valid, and comes after the one it is based on', async () => {
+  const recipes = await readRecipes(join(import.meta.dirname, 'templates'));
+  expect(recipes.map((recipe) => recipe.name)).toEqual(['debian', 'minimal', 'jupyter', 'node']);
+});
+
+test('a recipe based on no recipe, on itself, or on one that is not on bookworm is refused', () => {
+  const base = (name: string) => parse({ base: name }, 'extended');
+  const roots = [parse({}, 'root'), parse({ base: 'busybox', packages: [] }, 'small'), parse({ base: 'root' }, 'other')];
+  expect(inOrder([base('root'), ...roots]).map(({ name }) => name)).toEqual(['root', 'small', 'extended', 'other']);
+  for (const name of ['alpine', 'extended', 'small', 'other'])
+    expect(() => inOrder([...roots, base(name)])).toThrow(`extended: base is busybox, bookworm or a recipe on bookworm`);
 });
 
 test('a recipe takes its name from its file', () => {
@@ -32,7 +38,7 @@ test.each([
   ['vcpuCount', { vcpuCount: 0 }],
   ['vcpuCount', { vcpuCount: '1' }],
   ['defaultUser', { defaultUser: 'nobody' }],
-  ['base', { base: 'alpine' }],
+  ['base', { base: 'Debian 12' }],
   ['packages', { packages: ['python3 --allow'] }],
   ['packages', { base: 'busybox' }],
   ['description', { description: undefined }],

@@ -1,8 +1,8 @@
 // A template: a root filesystem as an ext4 image, and what the CLI registers about it.
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, readFile, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, rm } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { writeDurably } from '@wrenn/kit/durable-file';
 import { runProgram } from '@wrenn/kit/run-program';
@@ -10,11 +10,13 @@ import type { Step } from '../cache.ts';
 import { makeExt4 } from '../ext4.ts';
 import type { Recipe } from '../recipe.ts';
 import { busybox, makeBusyboxRoot } from './busybox-root.ts';
-import { makeDebianRoot } from './debian-root.ts';
+import { archiveRoot, bootstrapDebianRoot, extendDebianRoot } from './debian-root.ts';
 
 const MiB = 1024 * 1024;
+const rootArchive = 'root.tar.zst'; // For the templates that build on this one.
 
-export async function templateStep(root: string, recipe: Recipe): Promise<Step> {
+// `baseDir` is the result of the template that the recipe is based on, if it is based on one.
+export async function templateStep(root: string, recipe: Recipe, baseDir: string | undefined): Promise<Step> {
   const isBusybox = recipe.base === 'busybox';
   return {
     name: `template:${recipe.name}`,
@@ -24,20 +26,19 @@ export async function templateStep(root: string, recipe: Recipe): Promise<Step> 
         `images/templates/${recipe.name}.json`,
         'images/steps/template.ts',
         'images/ext4.ts',
-        `images/steps/${recipe.base}-root.ts`,
+        `images/steps/${isBusybox ? 'busybox' : 'debian'}-root.ts`,
       ],
-      values: isBusybox
-        ? [
-            createHash('sha256')
-              .update(await readFile(busybox))
-              .digest('hex'),
-          ]
-        : [],
+      values: [...(isBusybox ? [await digestOf(busybox)] : []), ...(baseDir ? [basename(baseDir)] : [])],
     },
     build: async (dir, say) => {
       const tree = join(dir, 'tree');
       await mkdir(tree);
-      await (isBusybox ? makeBusyboxRoot(tree) : makeDebianRoot(tree, recipe.packages, say));
+      if (isBusybox) await makeBusyboxRoot(tree);
+      else if (baseDir) await extendDebianRoot(tree, join(baseDir, rootArchive), recipe.packages, say);
+      else {
+        await bootstrapDebianRoot(tree, recipe.packages, say);
+        await archiveRoot(tree, join(dir, rootArchive));
+      }
       const virtualBytes = imageBytes(await contentBytes(tree));
       if (virtualBytes > recipe.diskBytes)
         throw new Error(`its content needs ${virtualBytes} bytes, diskBytes is less`);
