@@ -10,6 +10,8 @@ test('needs no variable at all', () => {
     firstSlot: 1,
     lastSlot: 1000,
     poolSize: 4,
+    sendBytesPerSecond: 209_715_200,
+    sendBurstBytes: 104_857_600,
   });
 });
 

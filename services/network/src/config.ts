@@ -3,6 +3,10 @@ import { failpointShape } from '@wrenn/kit/failpoint';
 
 import { maxSlotIndex } from './domain/slot.ts';
 
+const MiB = 2 ** 20;
+// With less than that in a second, one could never pass.
+const largestPacketBytes = 65_536;
+
 const shape = {
   ...commonShape,
   ...failpointShape,
@@ -13,6 +17,9 @@ const shape = {
   lastSlot: wholeNumber(1, maxSlotIndex).default(1000),
   // Slots kept built ahead of need.
   poolSize: wholeNumber(0, 256).default(4),
+  // What one guest may send; for slots built from now on.
+  sendBytesPerSecond: wholeNumber(largestPacketBytes, 12_500_000_000).default(200 * MiB),
+  sendBurstBytes: wholeNumber(0, 2 ** 32 - 1).default(100 * MiB),
 };
 
 export type NetworkConfig = ReturnType<typeof readNetworkConfig>;

@@ -39,7 +39,10 @@ await runService(async () => {
   const recorded = await store.read(range);
   const host = new Host(runProgram, log);
   await host.prepare(range);
-  const networks = new KernelSlotNetworks(runProgram);
+  const networks = new KernelSlotNetworks(runProgram, {
+    bytesPerSecond: config.sendBytesPerSecond,
+    burstBytes: config.sendBurstBytes,
+  });
 
   const recovery = planRecovery(range, recorded, await networks.survey(range, recorded));
   log.info(

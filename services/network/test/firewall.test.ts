@@ -12,10 +12,11 @@ import type { Slot } from '@wrenn/proto/wrenn/network/v1/network';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { type RunningService, clear, remainsOf, startService } from './service.ts';
-import { StandIn, dialFromHost, port, startGuest, startInternet, uplink } from './stand-ins.ts';
+import { StandIn, dialFromHost, port, startGuest, startInternet } from './stand-ins.ts';
 
 const range = { first: 20_032, last: 20_035 };
 const otherRange = { first: 20_040, last: 20_041 };
+const uplink = { id: range.last, host: '192.31.196.2', server: '192.31.196.3' };
 const metadata = '169.254.169.254';
 const closed = [metadata, '10.99.0.1', '172.31.255.1', '192.168.77.1', '100.64.0.1', '198.18.0.1'];
 
@@ -53,7 +54,7 @@ beforeAll(async () => {
   a = await lease(service);
   b = await lease(service);
   stranger = await lease(await serviceOf(otherRange));
-  internet = scope.use(await startInternet(range.first, closed));
+  internet = scope.use(await startInternet(uplink, closed));
   atInternet = await internet.serve();
 });
 

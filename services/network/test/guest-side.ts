@@ -2,6 +2,8 @@
 //   serve                    answers every TCP connection with the caller's address; prints UDP datagrams
 //   dial MS HOST...          dials all at once; prints {"HOST": what came of it}
 //   send TEXT HOST FROM      one UDP datagram from an address of this namespace
+//   upload BYTES HOST        over TCP; prints the milliseconds until the server has them all
+//   receive                  takes uploads, answers each with its length once it has ended
 import { createSocket } from 'node:dgram';
 import { createServer, connect } from 'node:net';
 
@@ -31,6 +33,31 @@ function dial(host: string, limitMs: number): Promise<string> {
   });
 }
 
+// Takes uploads, and answers each with its length once it has ended.
+function receive(): void {
+  createServer({ allowHalfOpen: true }, (socket) => {
+    let received = 0;
+    socket.on('error', () => undefined);
+    socket.on('data', (data) => (received += data.length));
+    socket.on('end', () => socket.end(`${received}`));
+  }).listen(port, '0.0.0.0', () => say('receiving'));
+}
+
+// Resolves to the milliseconds until the server had it all.
+function upload(bytes: number, host: string): Promise<number> {
+  const began = performance.now();
+  return new Promise((resolve, reject) => {
+    let answer = '';
+    const socket = connect({ host, port }, () => socket.end(Buffer.alloc(bytes)));
+    socket.setEncoding('utf8').on('data', (data: string) => (answer += data));
+    socket.on('error', reject);
+    socket.on('end', () => {
+      if (Number(answer) === bytes) resolve(performance.now() - began);
+      else reject(new Error(`the server has ${answer} of ${bytes} bytes`));
+    });
+  });
+}
+
 if (command === 'serve') {
   serve();
 } else if (command === 'dial') {
@@ -41,6 +68,11 @@ if (command === 'serve') {
   const [text = '', host = '', from] = args;
   const udp = createSocket('udp4');
   udp.bind(0, from, () => udp.send(text, port, host, () => udp.close()));
+} else if (command === 'receive') {
+  receive();
+} else if (command === 'upload') {
+  const [bytes, host = ''] = args;
+  say(String(await upload(Number(bytes), host)));
 } else {
   throw new Error(`unknown command ${command}`);
 }

@@ -9,7 +9,7 @@ import { runProgram } from '@wrenn/kit/run-program';
 import { eventually } from '@wrenn/kit/testkit/eventually';
 import { NetworkService } from '@wrenn/proto/wrenn/network/v1/network';
 
-import { hostTable } from '../src/domain/firewall.ts';
+import { type SendLimit, hostTable } from '../src/domain/firewall.ts';
 import { type SlotRange, indexOfName, isWithin } from '../src/domain/slot.ts';
 
 const main = join(import.meta.dirname, '../src/main.ts');
@@ -18,6 +18,7 @@ export interface ServiceOptions {
   readonly range: SlotRange;
   readonly dir: string; // Holds its state and its socket.
   readonly poolSize?: number;
+  readonly sendLimit?: SendLimit;
 }
 
 export class RunningService implements AsyncDisposable {
@@ -27,7 +28,7 @@ export class RunningService implements AsyncDisposable {
   readonly #lanes: Lanes;
   #output = '';
 
-  constructor({ range, dir, poolSize = 2 }: ServiceOptions) {
+  constructor({ range, dir, poolSize = 2, sendLimit }: ServiceOptions) {
     this.socket = join(dir, 'network.sock');
     this.#child = spawn(process.execPath, [main], {
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -38,6 +39,10 @@ export class RunningService implements AsyncDisposable {
         WRENN_FIRST_SLOT: String(range.first),
         WRENN_LAST_SLOT: String(range.last),
         WRENN_POOL_SIZE: String(poolSize),
+        ...(sendLimit && {
+          WRENN_SEND_BYTES_PER_SECOND: String(sendLimit.bytesPerSecond),
+          WRENN_SEND_BURST_BYTES: String(sendLimit.burstBytes),
+        }),
       },
     });
     for (const stream of [this.#child.stdout, this.#child.stderr]) {

@@ -13,8 +13,13 @@ const script = join(import.meta.dirname, 'guest-side.ts');
 const joiner = join(import.meta.dirname, 'tap-guest.py');
 // Where everything in these tests serves.
 export const port = 7777;
-// Global addresses that nobody needs to reach (AS112), for the host's uplink and a server beyond it.
-export const uplink = { host: '192.31.196.2', server: '192.31.196.3' } as const;
+// An uplink of the host and a server beyond it, at global addresses that nobody needs to reach (AS112). A suite
+// has one of its own, since suites run at the same time.
+export interface Uplink {
+  readonly id: number; // Of no slot that has a guest.
+  readonly host: string;
+  readonly server: string;
+}
 
 // A namespace with programs in it; all of it ends with the scope.
 export class StandIn implements AsyncDisposable {
@@ -46,6 +51,16 @@ export class StandIn implements AsyncDisposable {
 
   async send(text: string, host: string, from: string): Promise<void> {
     await runProgram('nsenter', this.#inside('send', text, host, from));
+  }
+
+  receive(): Promise<{ text: string }> {
+    return this.start('nsenter', this.#inside('receive'), 'receiving');
+  }
+
+  // Uploads over TCP and resolves to the seconds until the server had it all.
+  async upload(bytes: number, host: string): Promise<number> {
+    const printed = await runProgram('nsenter', this.#inside('upload', String(bytes), host), { timeoutMs: 120_000 });
+    return Number(printed) / 1000;
   }
 
   async endPrograms(): Promise<void> {
@@ -89,9 +104,9 @@ export async function startGuest(slot: Slot): Promise<StandIn> {
   return guest;
 }
 
-// A server that the host reaches by an uplink, under a global address and under `others`.
-export async function startInternet(id: number, others: readonly string[]): Promise<StandIn> {
-  const namespace = `wrenn-test-net-${id}`;
+// The server of an uplink, reached under its own address and under `others`.
+export async function startInternet(uplink: Uplink, others: readonly string[] = []): Promise<StandIn> {
+  const namespace = `wrenn-test-net-${uplink.id}`;
   const link = uplinkOf(namespace);
   await remove(namespace);
   await runProgram('ip', ['netns', 'add', namespace]);

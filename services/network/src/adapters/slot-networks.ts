@@ -4,7 +4,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { RunProgram } from '@wrenn/kit/run-program';
 
-import { slotRules } from '../domain/firewall.ts';
+import { type SendLimit, slotRules } from '../domain/firewall.ts';
 import { hostLines, innerLines, innerSettings } from '../domain/links.ts';
 import type { Leases } from '../domain/lease-book.ts';
 import type { Survey } from '../domain/recovery.ts';
@@ -16,9 +16,11 @@ const linksDir = '/sys/class/net';
 
 export class KernelSlotNetworks implements SlotNetworks {
   readonly #run: RunProgram;
+  readonly #limit: SendLimit;
 
-  constructor(run: RunProgram) {
+  constructor(run: RunProgram, limit: SendLimit) {
     this.#run = run;
+    this.#limit = limit;
   }
 
   async build(slot: Slot): Promise<void> {
@@ -27,7 +29,7 @@ export class KernelSlotNetworks implements SlotNetworks {
     const parts = await Promise.allSettled([
       this.#run('ip', ['-netns', slot.namespace, '-batch', '-'], { input: innerLines(slot) }),
       this.#inside(slot, 'sysctl', ['-qew', ...innerSettings]),
-      this.#inside(slot, 'nft', ['-f', '-'], slotRules(slot)),
+      this.#inside(slot, 'nft', ['-f', '-'], slotRules(slot, this.#limit)),
     ]);
     for (const part of parts) if (part.status === 'rejected') throw part.reason;
     await failpoint('network.build.done');

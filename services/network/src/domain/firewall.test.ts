@@ -2,7 +2,7 @@ import { BlockList } from 'node:net';
 
 import { expect, test } from 'vitest';
 
-import { closedDestinations, hostRules } from './firewall.ts';
+import { closedDestinations, hostRules, slotRules } from './firewall.ts';
 import { slotAt } from './slot.ts';
 
 const closed = new BlockList();
@@ -48,4 +48,13 @@ test.each([
 test('names the links of its own range and no others', () => {
   const names = [...hostRules({ first: 5, last: 7 }).matchAll(/"(wrenn-v-\d+)"/g)].map(([, name]) => name);
   expect(names).toEqual(['wrenn-v-5', 'wrenn-v-6', 'wrenn-v-7']);
+});
+
+test('what a guest sends beyond its limit is dropped before any other rule sees it', () => {
+  const rules = slotRules(slotAt(5), { bytesPerSecond: 209_715_200, burstBytes: 104_857_600 });
+  const hooks = rules.split('chain ').filter((chain) => chain.includes('hook prerouting priority raw'));
+  expect(hooks).toHaveLength(1);
+  expect(hooks[0]?.split('\n')[2]?.trim()).toBe(
+    'iifname "tap0" limit rate over 209715200 bytes/second burst 104857600 bytes counter drop',
+  );
 });

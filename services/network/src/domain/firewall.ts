@@ -1,5 +1,5 @@
-// What a guest may send, and to whom: the internet, and answers to the host. Everything is dropped that
-// no rule here lets through, and each ruleset replaces the former one in a single transaction.
+// What a guest may send, to whom, and how fast: to the internet, and answers to the host. Everything is dropped
+// that no rule here lets through, and each ruleset replaces the former one in a single transaction.
 import { type Slot, type SlotRange, guest, indexesOf, slotAt, tap } from './slot.ts';
 
 // Where no guest may start a connection: this host, other slots, the host's neighbours, cloud metadata,
@@ -21,9 +21,15 @@ export const closedDestinations: readonly string[] = [
   '224.0.0.0/3',
 ];
 
+// What one guest may send. The kernel's bucket holds the bytes of one second and the burst, and is full at first.
+export interface SendLimit {
+  readonly bytesPerSecond: number;
+  readonly burstBytes: number;
+}
+
 // The table inside a slot's namespace. Nothing in there but the kernel may talk: a VMM that a guest took
-// over can send no more than the guest could.
-export function slotRules(slot: Slot): string {
+// over can send no more than the guest could. The limit comes first: what is beyond it costs no more than that.
+export function slotRules(slot: Slot, { bytesPerSecond, burstBytes }: SendLimit): string {
   return replacing(
     'wrenn',
     `
@@ -31,6 +37,7 @@ export function slotRules(slot: Slot): string {
 
   chain genuine {
     type filter hook prerouting priority raw; policy accept;
+    iifname "${tap.name}" limit rate over ${bytesPerSecond} bytes/second burst ${burstBytes} bytes counter drop
     meta nfproto ipv6 drop
     iifname "${tap.name}" ether saddr != ${guest.mac} drop
     iifname "${tap.name}" ip saddr != ${guest.address} drop
