@@ -80,6 +80,14 @@ test('a client cannot forge where the request came from', () => {
   ]);
 });
 
+test('a prefix that stays in the path is not told a second time', () => {
+  const request = parseRequestHead(bytes('GET /absproxy/x/8000/a HTTP/1.1', 'Host: edge'));
+  const route = { ...routeTo('/absproxy/x/8000'), target: request.target, keepsPrefix: true } as const;
+  const head = lines(requestForGuest(request, route, sender));
+  expect(head.slice(0, 2)).toEqual(['GET /absproxy/x/8000/a HTTP/1.1', 'Host: localhost:8000']);
+  expect(head.join('\n')).not.toContain('X-Forwarded-Prefix');
+});
+
 test('behind a path prefix the guest sees its own name and is told the prefix', () => {
   const head = forwarded('/proxy/x/8000', 'GET / HTTP/1.1', 'Host: edge:9480');
   expect(head).toEqual(

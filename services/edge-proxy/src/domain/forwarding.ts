@@ -46,7 +46,7 @@ export function requestForGuest(request: RequestHead, route: GuestRoute, sender:
       head += `${name}: ${value}\r\n`;
   }
   head += framingLine(request.framing) + forwardedLines(told, request, sender);
-  if (route.prefix !== '') head += `X-Forwarded-Prefix: ${route.prefix}\r\n`;
+  if (route.prefix !== '' && !route.keepsPrefix) head += `X-Forwarded-Prefix: ${route.prefix}\r\n`;
   return `${head}${via}${connectionLines(request)}\r\n`;
 }
 

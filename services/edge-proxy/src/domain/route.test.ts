@@ -34,6 +34,15 @@ test.each([
   });
 });
 
+test.each(['', '/', '/dir/', '//x', '?q=1', '/a%2Fb/..;/?x'])(
+  'a server that is told its path gets all of it: %j',
+  (rest) => {
+    const prefix = `/absproxy/${id}/8000`;
+    const guest = { kind: 'guest', sandboxId: id, port: 8000 };
+    expect(route(prefix + rest)).toEqual({ ...guest, target: prefix + rest, prefix, keepsPrefix: true });
+  },
+);
+
 test.each([
   `8000-${id}.sandboxes.example`,
   `8000-${id}.sandboxes.example:9480`,
@@ -63,6 +72,9 @@ test.each([
   ['NOT_FOUND', `/proxy/${id}`, undefined],
   ['NOT_FOUND', '/', `0-${id}.sandboxes.example`],
   ['NOT_FOUND', '/', `99999999999999999999-${id}.sandboxes.example`],
+  ['NOT_FOUND', '/absproxy/cl-1/80/', undefined],
+  ['NOT_FOUND', `/absproxy/${id}/0/`, undefined],
+  ['ROUTE_NOT_FOUND', `/absproxyx/${id}/80/`, undefined],
   ['ROUTE_NOT_FOUND', '/', undefined],
   ['ROUTE_NOT_FOUND', '/other', undefined],
   ['ROUTE_NOT_FOUND', '/proxyx/', undefined],

@@ -9,8 +9,9 @@ export interface GuestRoute {
   readonly kind: 'guest';
   readonly sandboxId: SandboxId;
   readonly port: number;
-  readonly target: string; // For the guest: what is left of the path, byte for byte, and the query.
-  readonly prefix: string; // What was taken off the path; empty when the Host named the sandbox.
+  readonly target: string; // For the guest: its part of the path, byte for byte, and the query.
+  readonly prefix: string; // What names the sandbox in the path; empty when the Host does.
+  readonly keepsPrefix?: true; // The prefix is part of the target too.
   readonly token?: string; // A traffic token that the Host names, right or wrong.
 }
 
@@ -18,6 +19,8 @@ export type Route = { readonly kind: 'health' } | GuestRoute;
 
 const sandboxIdLength = 28;
 const pathPrefix = '/proxy/';
+// As in code-server: for servers that are told where they are, because their pages link by absolute paths.
+const keptPathPrefix = '/absproxy/';
 
 export interface Routed {
   readonly method: string;
@@ -34,11 +37,12 @@ export function routeOf(request: Routed, domain: string): Route {
     return { ...guest(id, label.slice(0, dash), target, ''), ...(token !== undefined && { token }) };
   }
   if (target.startsWith(pathPrefix)) {
-    const [id, rest] = cut(target.slice(pathPrefix.length), '/');
-    const portEnd = rest.search(/[/?]/);
-    const port = portEnd < 0 ? rest : rest.slice(0, portEnd);
-    const left = portEnd < 0 ? '' : rest.slice(portEnd);
+    const { id, port, left } = partsOf(target.slice(pathPrefix.length));
     return guest(id, port, left.startsWith('/') ? left : `/${left}`, `${pathPrefix}${id}/${port}`);
+  }
+  if (target.startsWith(keptPathPrefix)) {
+    const { id, port } = partsOf(target.slice(keptPathPrefix.length));
+    return { ...guest(id, port, target, `${keptPathPrefix}${id}/${port}`), keepsPrefix: true };
   }
   const [path] = cut(target, '?');
   if (path === '/healthz' && (request.method === 'GET' || request.method === 'HEAD')) return { kind: 'health' };
@@ -46,6 +50,12 @@ export function routeOf(request: Routed, domain: string): Route {
     'ROUTE_NOT_FOUND',
     'no sandbox is named: use /proxy/{sandbox id}/{port}/ or {port}-{sandbox id} as host',
   );
+}
+
+function partsOf(path: string): { id: string; port: string; left: string } {
+  const [id, rest] = cut(path, '/');
+  const portEnd = rest.search(/[/?]/);
+  return portEnd < 0 ? { id, port: rest, left: '' } : { id, port: rest.slice(0, portEnd), left: rest.slice(portEnd) };
 }
 
 function guest(id: string, portText: string, target: string, prefix: string): GuestRoute {
