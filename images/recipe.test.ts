@@ -21,10 +21,16 @@ test('every recipe of the repository is valid, and comes after the one it is bas
 
 test('a recipe based on no recipe, on itself, or on one that is not on bookworm is refused', () => {
   const base = (name: string) => parse({ base: name }, 'extended');
-  const roots = [parse({}, 'root'), parse({ base: 'busybox', packages: [] }, 'small'), parse({ base: 'root' }, 'other')];
+  const roots = [
+    parse({}, 'root'),
+    parse({ base: 'busybox', packages: [] }, 'small'),
+    parse({ base: 'root' }, 'other'),
+  ];
   expect(inOrder([base('root'), ...roots]).map(({ name }) => name)).toEqual(['root', 'small', 'extended', 'other']);
   for (const name of ['alpine', 'extended', 'small', 'other'])
-    expect(() => inOrder([...roots, base(name)])).toThrow(`extended: base is busybox, bookworm or a recipe on bookworm`);
+    expect(() => inOrder([...roots, base(name)])).toThrow(
+      `extended: base is busybox, bookworm or a recipe on bookworm`,
+    );
 });
 
 test('a recipe takes its name from its file', () => {

@@ -20,11 +20,12 @@ once npm "npm packages" npm_inputs install_npm
 once proto "code from proto/" proto_inputs generate
 if [ "$purpose" = test ]; then
   quiet_postgres
-  install_packages postgresql postgresql-client python3-venv
+  install_packages postgresql postgresql-client python3-venv chromium
   once python "Python gRPC client" python_inputs install_python
   once prometheus "Prometheus" prometheus_inputs install_prometheus
   once grpcurl "grpcurl" grpcurl_inputs install_grpcurl
   once go_client "Go gRPC client" go_client_inputs install_go_client
+  once next_app "Next.js application" next_app_inputs install_next_app
 fi
 if [ "$purpose" = bench ]; then
   install_packages_only nginx-light haproxy wrk

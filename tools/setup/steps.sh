@@ -190,3 +190,24 @@ install_go_client() {
   buf generate --template "$go_client_dir/buf.gen.yaml"
   (cd .build/go-client && "$go" vet . && "$go" build -o bin/client .)
 }
+
+# Built for the root of a host, and for below a path that is put in its place once it is known. See tools/e2e/apps.
+next_app_dir=tools/e2e/apps/next-app
+next_app_inputs() { find "$next_app_dir" -type f | LC_ALL=C sort | xargs sha256sum; sed -n '/^next_app_dir/,$p' tools/setup/steps.sh; }
+still_there_next_app() { [ -f .build/next-app/root.tar.gz ] && [ -f .build/next-app/below.tar.gz ]; }
+install_next_app() {
+  out=$PWD/.build/next-app
+  rm -rf "$out" && mkdir -p "$out"
+  cp -R "$next_app_dir" "$out/app"
+  cd "$out/app"
+  npm install --no-save --ignore-scripts --no-audit --no-fund
+  export NEXT_TELEMETRY_DISABLED=1
+  build_next_app root ''
+  build_next_app below /__base_path__
+  rm -rf "$out/app"
+}
+build_next_app() {
+  BASE_PATH=$2 npx next build
+  mv .next/static .next/standalone/.next/static
+  tar -C .next/standalone -czf "$out/$1.tar.gz" .
+}

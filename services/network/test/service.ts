@@ -60,7 +60,7 @@ export class RunningService implements AsyncDisposable {
     await eventually('the service serves', () => {
       if (this.#hasEnded()) throw new Error(`the service ended: ${this.#output}`);
       return this.#output.includes('"msg":"serving"');
-    });
+    }, 30_000);
     return this;
   }
 

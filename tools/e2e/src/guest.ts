@@ -48,6 +48,12 @@ export class Guest {
     return out.trimEnd();
   }
 
+  // Starts a program that runs on, and resolves once it does.
+  async start(command: string, args: readonly string[], { env = {}, cwd = '', user = '' }: ExecOptions = {}) {
+    const process = { command, args: [...args], env: { ...env }, cwd, user };
+    await this.#mesh.client.processes.start({ sandboxId: this.id, process })[Symbol.asyncIterator]().next();
+  }
+
   // How many processes inside have such a command line.
   async count(commandLine: string): Promise<number> {
     const { out } = await this.exec('ps', ['-o', 'args']);
