@@ -57,10 +57,14 @@ export class RunningService implements AsyncDisposable {
   }
 
   async serving(): Promise<this> {
-    await eventually('the service serves', () => {
-      if (this.#hasEnded()) throw new Error(`the service ended: ${this.#output}`);
-      return this.#output.includes('"msg":"serving"');
-    }, 30_000);
+    await eventually(
+      'the service serves',
+      () => {
+        if (this.#hasEnded()) throw new Error(`the service ended: ${this.#output}`);
+        return this.#output.includes('"msg":"serving"');
+      },
+      30_000,
+    );
     return this;
   }
 

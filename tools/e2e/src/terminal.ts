@@ -31,7 +31,7 @@ export class Terminal implements AsyncDisposable {
   #reading = Promise.resolve();
 
   constructor(client: MeshClient, start: Start) {
-    this.#send({ part: { case: 'start', value: start } });
+    void this.#send({ part: { case: 'start', value: start } });
     this.ended = this.#follow(client).catch((error: unknown) => void (this.failure = error));
   }
 

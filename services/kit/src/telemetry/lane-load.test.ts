@@ -41,7 +41,7 @@ test('a call behind bytes on its own lane says how many stand there; one on anot
         return {};
       },
     }),
-    (rpc) => rpc.add(LogService, { readConsole: async () => ({}) }),
+    (rpc) => rpc.add(LogService, partialHandlers(LogService, { readConsole: async () => ({}) })),
   );
   const written = { part: { case: 'data' as const, value: Buffer.alloc(64 * 1024) } };
   const pieces = async function* pieces() {

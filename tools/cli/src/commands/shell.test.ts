@@ -45,11 +45,12 @@ class StandIn {
   ): AsyncGenerator<Answer> {
     for await (const { part } of requests) {
       if (part.case === 'start') {
-        const { terminal, size, afterSequence } = part.value as Record<
-          string,
-          { case: string; columns: number; rows: number }
-        >;
-        this.notes.push(`${terminal?.case} ${size?.columns}x${size?.rows} ${String(afterSequence)}`);
+        const { terminal, size, afterSequence } = part.value as {
+          terminal?: { case: string };
+          size?: { columns: number; rows: number };
+          afterSequence?: bigint;
+        };
+        this.notes.push(`${terminal?.case} ${size?.columns}x${size?.rows} ${afterSequence}`);
         yield started;
         if (terminal?.case === 'newTerminal') yield shown(++this.sequence, 'welcome\r\n');
         continue;
