@@ -163,6 +163,7 @@ test('who shows the token in header or query gets a cookie, for this sandbox and
 
 test.each([
   [at(8000, `/a//b?x=1&wrenn_token=${token}`), 'edge', `/proxy/${id}/8000/a//b?x=1`],
+  [`/absproxy/${id}/8000/a?wrenn_token=${token}`, 'edge', `/absproxy/${id}/8000/a`],
   [at(8000, `//evil.example/?wrenn_token=${token}`), 'edge', `/proxy/${id}/8000//evil.example/`],
   [`/a?wrenn_token=${token}`, hostOf(8000), '/a'],
 ])('a browser that opens %s is sent to where the token is out of sight', (target, host, location) => {

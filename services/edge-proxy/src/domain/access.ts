@@ -57,8 +57,8 @@ function requireToken(token: string, sent: RequestHead, route: GuestRoute, shown
   throw notFound();
 }
 
-function cookieOf(token: string, { prefix, sandboxId }: GuestRoute): string {
-  const path = prefix === '' ? '/' : `/proxy/${sandboxId}/`;
+function cookieOf(token: string, { prefix }: GuestRoute): string {
+  const path = prefix === '' ? '/' : prefix.slice(0, prefix.lastIndexOf('/') + 1);
   return `${trafficTokenCookie}=${token}; Path=${path}; HttpOnly; SameSite=Lax`;
 }
 
@@ -78,9 +78,9 @@ function mayRedirect({ method, framing, upgrade, fields }: RequestHead, { prefix
   return isPage && accepts && (prefix !== '' || !/^\/[/\\]/.test(target));
 }
 
-function withoutTokenInSight({ prefix, target }: GuestRoute, cookie: string): Refusal {
+function withoutTokenInSight({ prefix, keepsPrefix, target }: GuestRoute, cookie: string): Refusal {
   return new Refusal('TOKEN_TAKEN', 'the token is in a cookie now', {
-    fields: [`Location: ${prefix}${target}`, cookie],
+    fields: [`Location: ${keepsPrefix ? '' : prefix}${target}`, cookie],
   });
 }
 
