@@ -52,7 +52,6 @@ test('an upload has its burst at once and then the rate, also in a slot that is 
   for (let lease = 0; lease < 2; lease++) {
     await withGuest(slow, async (guest) => {
       const seconds = await guest.upload(bytes, uplink.server);
-      console.log(seconds, (bytes - bucket) / seconds);
       expect(bytes).toBeLessThanOrEqual(bucket + sendLimit.bytesPerSecond * seconds);
       // What TCP makes of the drops is still most of the rate.
       expect(bytes).toBeGreaterThan(bucket + 0.3 * sendLimit.bytesPerSecond * seconds);

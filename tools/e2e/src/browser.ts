@@ -14,7 +14,7 @@ const args = [
   '--disable-component-update',
   '--disable-sync',
 ];
-const patienceMs = 120_000; // An emulated CPU renders these pages.
+const patienceMs = 300_000; // An emulated CPU serves these pages.
 
 // With a profile of its own, which goes when it is closed.
 export function startBrowser(): Promise<Browser> {
