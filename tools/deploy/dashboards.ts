@@ -167,6 +167,19 @@ const processes: DashboardSpec = {
   title: 'Wrenn: calls and processes',
   rows: [
     {
+      title: 'Calls, by lane',
+      panels: [
+        { title: 'Until the headers left', unit: 's', queries: quantiles('wrenn_rpc_queued_seconds', 'lane') },
+        { title: 'Until the first message', unit: 's', queries: quantiles('wrenn_rpc_first_message_seconds', 'lane') },
+        { title: 'Calls at once on a lane', unit: 'short', queries: quantiles('wrenn_rpc_in_flight_calls', 'lane') },
+        {
+          title: 'Delay of the event loop',
+          unit: 's',
+          queries: quantiles('wrenn_process_event_loop_delay_seconds', 'service'),
+        },
+      ],
+    },
+    {
       title: 'Edge',
       panels: [
         {

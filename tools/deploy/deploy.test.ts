@@ -48,7 +48,7 @@ test('each alert has a line that leads to its part of the runbook', () => {
 
 test('Prometheus looks where a mesh tells its figures', () => {
   const config = read('deploy/prometheus/prometheus.yml');
-  const found = config.matchAll(/targets: \["127\.0\.0\.1:(\d+)"\]\s+labels: \{ service: ([\w-]+) \}/g);
+  const found = config.matchAll(/targets: \['127\.0\.0\.1:(\d+)'\]\s+labels: \{ service: ([\w-]+) \}/g);
   const ports = Object.fromEntries(Array.from(found, ([, port, service]) => [service, Number(port)]));
   expect(ports).toEqual(portsFrom(defaultPortBase).metrics);
 });
