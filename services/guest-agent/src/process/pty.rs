@@ -71,11 +71,13 @@ impl Pty {
     pub async fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
             let mut ready = self.0.readable().await?;
+            let has_hung_up = ready.ready().is_read_closed();
             match ready.try_io(|fd| nix::unistd::read(fd.get_ref(), buf).map_err(io::Error::from)) {
                 // The kernel's way to say that the other side is gone.
                 Ok(Err(e)) if e.raw_os_error() == Some(libc::EIO) => return Ok(0),
                 Ok(Ok(n)) => return Ok(n + self.read_on(&mut buf[n..])),
                 Ok(Err(e)) => return Err(e),
+                Err(_would_block) if has_hung_up => return Ok(0),
                 Err(_would_block) => {}
             }
         }
@@ -101,9 +103,12 @@ impl Pty {
     pub async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let mut ready = self.0.writable().await?;
+            // One that has hung up is ready for ever, and yet takes no more once it is full.
+            let has_hung_up = ready.ready().is_write_closed();
             match ready.try_io(|fd| nix::unistd::write(fd.get_ref(), bytes).map_err(io::Error::from)) {
                 Ok(Ok(n)) => bytes = &bytes[n..],
                 Ok(Err(e)) => return Err(e),
+                Err(_would_block) if has_hung_up => return Err(io::ErrorKind::BrokenPipe.into()),
                 Err(_would_block) => {}
             }
         }

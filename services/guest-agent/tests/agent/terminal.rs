@@ -1,10 +1,11 @@
 //! Terminals that outlive their viewers: who comes later sees what is shown, and then everything.
 
-use crate::support::{Agent, Events, Scratch};
+use crate::support::{Agent, Events, Refusal, Scratch};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::fs;
+use std::time::Duration;
 
 fn open(agent: &Agent, script: &str) -> Events {
     let process = json!({ "cmd": "/bin/sh", "args": ["-c", script] });
@@ -12,9 +13,13 @@ fn open(agent: &Agent, script: &str) -> Events {
     agent.start_process(&json!({ "process": process, "pty": { "size": size }, "tag": "tty" }))
 }
 
-fn keys(agent: &Agent, keys: &[u8]) {
+fn try_keys(agent: &Agent, keys: &[u8]) -> Result<Value, Refusal> {
     let input = json!({ "pty": STANDARD.encode(keys) });
-    agent.call("process.Process/SendInput", &json!({ "process": { "tag": "tty" }, "input": input })).unwrap();
+    agent.call("process.Process/SendInput", &json!({ "process": { "tag": "tty" }, "input": input }))
+}
+
+fn keys(agent: &Agent, keys: &[u8]) {
+    try_keys(agent, keys).unwrap();
 }
 
 /// A viewer that comes later, the size and contents that it is painted first, and their number.
@@ -86,13 +91,12 @@ fn has_no_picture_of_what_is_no_terminal() {
 
 #[test]
 fn viewers_who_come_in_the_midst_of_much_output_miss_nothing_of_it() {
-    let agent = Agent::start();
-    // Far more than is kept, so that it is still at it when the others come.
-    let script =
-        "p=$(printf %0200d 0); i=0; while [ $i -lt 10000 ]; do echo line $i $p; i=$((i+1)); done; echo over; read x";
-    let mut first = open(&agent, script);
+    let (agent, scratch) = (Agent::start(), Scratch::new());
+    let stop = scratch.at("stop");
+    let script = format!("i=0; while [ ! -e {stop} ]; do echo line $i; i=$((i+1)); done; echo over; read x");
+    let mut first = open(&agent, &script);
     first.pid();
-    first.until("line 100 ");
+    first.until("line 100\r");
     // All of them read, since the slowest sets the pace.
     let viewers: Vec<_> = (0..5)
         .map(|_| view(&agent))
@@ -100,6 +104,8 @@ fn viewers_who_come_in_the_midst_of_much_output_miss_nothing_of_it() {
             std::thread::spawn(move || (viewer.until("over\r\n"), contents, sequence))
         })
         .collect();
+    first.until("line 5000\r");
+    scratch.file("stop", "", 0o644);
     first.until("over\r\n");
     for viewer in viewers {
         // The last whole line of the picture, and what came behind it: one by one up to the last.
@@ -107,7 +113,7 @@ fn viewers_who_come_in_the_midst_of_much_output_miss_nothing_of_it() {
         assert_eq!(run.sequences.first(), Some(&(sequence + 1)));
         let behind = run.text();
         let numbers: Vec<u32> =
-            behind.split("line ").skip(1).filter_map(|line| line.split(' ').next()?.parse().ok()).collect();
+            behind.split("line ").skip(1).filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
         assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "a line is missing");
         let painted = contents
             .rsplit("line ")
@@ -142,6 +148,28 @@ fn carries_random_bytes_through_a_raw_terminal_as_they_are() {
     let run = events.rest();
     assert!(run.pty == fs::read(copy).unwrap(), "the bytes differ");
     assert!(run.largest <= 32 * 1024, "an event of {} bytes", run.largest);
+}
+
+#[test]
+fn a_terminal_that_ends_while_keys_wait_for_it_keeps_nobody_waiting() {
+    let agent = Agent::start();
+    for _ in 0..10 {
+        let mut events = open(&agent, "stty raw -echo; echo deaf; while :; do sleep 0.1; done");
+        let pid = events.pid();
+        events.until("deaf");
+        std::thread::scope(|scope| {
+            let waiting: Vec<_> = (0..2).map(|_| scope.spawn(|| try_keys(&agent, &vec![b'x'; 1 << 20]))).collect();
+            // Some of it is in the terminal when it hangs up: its signals are still taken meanwhile.
+            std::thread::sleep(Duration::from_millis(500));
+            agent.call("process.Process/SendSignal", &json!({ "process": { "pid": pid }, "signal": 9 })).unwrap();
+            for sender in waiting {
+                let refusal = sender.join().unwrap().unwrap_err();
+                assert!(["STDIN_CLOSED", "PROCESS_NOT_FOUND"].contains(&refusal.words().1), "{refusal:?}");
+            }
+        });
+        events.rest();
+        assert!(agent.listed().is_empty());
+    }
 }
 
 #[test]
