@@ -105,7 +105,10 @@ fn joined(fanout: &Arc<Fanout>, request: &ConnectRequest) -> Outcome<(Option<Pic
     if request.screen && !fanout.is_terminal() {
         return Err(Fault::new(Reason::NoPty, "the process has no terminal to show"));
     }
-    if let (true, None, Some((picture, subscription))) = (request.screen, request.after_sequence, fanout.view()) {
+    if request.screen
+        && request.after_sequence.is_none()
+        && let Some((picture, subscription)) = fanout.view()
+    {
         return Ok((Some(picture), subscription));
     }
     let subscription = fanout.subscribe(request.after_sequence).map_err(|Gone { oldest }| {
