@@ -5,7 +5,6 @@
 // mesh added to each command (its time but for the part in which vm-runtime waited for the agent, which it tells)
 // does not, and is told beside it.
 import { GrpcBytes, RemoteFiles } from '@wrenn/cli/files/remote-files';
-import { givePrecedence } from '@wrenn/cli/mesh/precedence';
 import type { Guest } from '@wrenn/e2e/guest';
 import type { TestMesh } from '@wrenn/e2e/mesh';
 
@@ -13,6 +12,7 @@ import { asStream, chunks, uncut } from './bytes.ts';
 import { AgentExec, execTrue, timed } from './exec.ts';
 import { type Direction, Load, loadPath } from './load.ts';
 import { type Measurement, type Row, percentile, row } from './measurement.ts';
+import { takePrecedence } from './precedence.ts';
 
 const template = 'minimal';
 const diskBytes = 3n * 2n ** 30n; // For 1 GiB on its way in beside what is read.
@@ -66,12 +66,6 @@ export const breadthExec: Measurement = {
     return rowsOf(samples);
   },
 };
-
-// The stopwatch must not wait for a processor: that wait is neither the mesh's nor the guest's.
-async function takePrecedence(): Promise<AsyncDisposable> {
-  await givePrecedence(process.pid, 'commands');
-  return { [Symbol.asyncDispose]: () => givePrecedence(process.pid, 'usual') };
-}
 
 function emptySamples(): Samples {
   return { agent: [], mesh: [], added: [] };

@@ -12,6 +12,7 @@ import { writeDurably } from '@wrenn/kit/durable-file';
 import { breadthExec } from './breadth-exec.ts';
 import { breadthFiles } from './breadth-files.ts';
 import { edgeHttp } from './edge-http.ts';
+import { edgeTerminal } from './edge-terminal.ts';
 import { describeMachine } from './machine.ts';
 import type { Row } from './measurement.ts';
 import { snapshotGaps } from './snapshot-gaps.ts';
@@ -24,7 +25,7 @@ import { spineCreate, spineExec } from './spine.ts';
 const firstSlot = Number(process.env['WRENN_E2E_FIRST_SLOT'] ?? 20_100);
 const place = { firstSlot, lastSlot: firstSlot + 31 };
 const measurements = [
-  ...[spineCreate, spineExec, breadthFiles, breadthExec, edgeHttp],
+  ...[spineCreate, spineExec, breadthFiles, breadthExec, edgeHttp, edgeTerminal],
   ...[snapshotSizes, snapshotGaps, snapshotDiff, snapshotFork, snapshotTemplate, snapshotSources],
 ];
 const tell = (line: string) => void process.stderr.write(`${line}\n`);
