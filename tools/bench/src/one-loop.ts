@@ -2,8 +2,6 @@
 // event loop, put together from the very parts that a mesh has. Usage: one-loop.ts VMS_DIRECTORY FAST_PORT; it serves
 // the sandboxes that a mesh's journal there knows, at the edge also a server on that port of this machine, and tells
 // its own two ports on stdout. For measuring, not for use.
-import { connect } from 'node:net';
-
 import { givePrecedence } from '@wrenn/cli/mesh/precedence';
 import { WrennError } from '@wrenn/kit/errors';
 import { openLog } from '@wrenn/kit/log';
@@ -11,7 +9,6 @@ import { RpcServer } from '@wrenn/kit/rpc-server';
 import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 
-import { EdgeServer } from '../../../services/edge-proxy/src/server.ts';
 import { AgentConnection } from '../../../services/vm-runtime/src/adapters/agent-connection.ts';
 import { GrpcAgentDialer } from '../../../services/vm-runtime/src/adapters/grpc-guest-agent.ts';
 import { GrpcGuestFiles } from '../../../services/vm-runtime/src/adapters/grpc-guest-files.ts';
@@ -20,6 +17,7 @@ import { VmJournal } from '../../../services/vm-runtime/src/adapters/vm-journal.
 import type { RunningVm } from '../../../services/vm-runtime/src/domain/vm.ts';
 import { filesystemHandlers } from '../../../services/vm-runtime/src/filesystem-server.ts';
 import { processHandlers } from '../../../services/vm-runtime/src/process-server.ts';
+import { serveEdge } from './edge-here.ts';
 
 await givePrecedence(process.pid, 'commands'); // As what it stands for.
 const [vmsDir = '', fastPort = ''] = process.argv.slice(2);
@@ -55,15 +53,10 @@ rpc.add(
     },
   }),
 );
-const edge = new EdgeServer({
-  dial: async (id, guestPort) => {
-    const host = guests.get(id)?.guestAddress ?? '127.0.0.1';
-    const port = host === '127.0.0.1' ? Number(fastPort) : guestPort;
-    return connect({ host, port, noDelay: true, allowHalfOpen: true });
-  },
-  domain: 'localhost',
-  log,
+const edgePort = await serveEdge((id, port) => {
+  const host = guests.get(id)?.guestAddress;
+  return host === undefined ? { host: '127.0.0.1', port: Number(fastPort) } : { host, port };
 });
 const rpcPort = await rpc.listen('127.0.0.1:0');
 rpc.ready();
-process.stdout.write(`${JSON.stringify({ rpcPort, edgePort: await edge.listen('127.0.0.1:0') })}\n`);
+process.stdout.write(`${JSON.stringify({ rpcPort, edgePort })}\n`);
