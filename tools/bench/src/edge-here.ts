@@ -5,6 +5,8 @@ import type { SandboxId } from '@wrenn/kit/ids';
 import { openLog } from '@wrenn/kit/log';
 
 import { GuestConnections } from '../../../services/edge-proxy/src/adapters/guest-connections.ts';
+import type { RequestHead } from '../../../services/edge-proxy/src/domain/request-head.ts';
+import type { GuestRoute } from '../../../services/edge-proxy/src/domain/route.ts';
 import { EdgeServer } from '../../../services/edge-proxy/src/server.ts';
 
 export interface Place {
@@ -18,6 +20,7 @@ export async function serveEdge(placeOf: (id: SandboxId, port: number) => Place)
     connect({ ...placeOf(id, port), noDelay: true, allowHalfOpen: true });
   const guests = new GuestConnections({ resolve: async (id) => placeOf(id, 0).host, dial });
   const log = openLog('edge-here', 'warn');
-  const edge = new EdgeServer({ guests, admit: (request) => request, domain: 'localhost', log });
+  const admit = async (request: RequestHead, route: GuestRoute) => ({ request, route, toClient: [] });
+  const edge = new EdgeServer({ guests, admit, domain: 'localhost', log });
   return edge.listen('127.0.0.1:0');
 }
