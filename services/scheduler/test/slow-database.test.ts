@@ -7,7 +7,8 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 
 import { type DatabaseProxy, proxyTo } from './support/database-proxy.ts';
 import { type OwnDatabaseServer, execute, ownDatabaseServers } from './support/database-servers.ts';
-import { type TestMesh, refusedInTime, refusedWithinMs, soon, startTestMesh } from './support/test-mesh.ts';
+import { untilState } from './support/looks.ts';
+import { type TestMesh, reasonOf, refusedInTime, refusedWithinMs, soon, startTestMesh } from './support/test-mesh.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -73,6 +74,22 @@ describe.each(ownDatabaseServers.slice(0, 1))('on $name', ({ startServer }) => {
     expect(proxy.peak).toBeLessThanOrEqual(2 * steadyConnections);
     expect((await mesh.get(id)).state).toBe(SandboxState.RUNNING);
     expect(host.destroyed).not.toContain(id);
+  });
+
+  test('keeps a VM that was resumed while the database does not say whether it is recorded', async () => {
+    await using parts = await startProxied();
+    const { mesh, proxy } = parts;
+    const host = await mesh.addHost('h1');
+    const { id } = await mesh.create();
+    await mesh.sandboxes.pause({ sandboxId: id, waitDurable: true }, soon());
+    host.whileCreating = async () => {
+      proxy.delayMs = 2000;
+    };
+    expect(await reasonOf(mesh.sandboxes.resume({ sandboxId: id }, soon()))).toBe('DATABASE_UNAVAILABLE');
+    proxy.delayMs = 0;
+    await untilState(mesh, id, SandboxState.RUNNING, 30_000);
+    expect(host.destroyed).not.toContain(id);
+    expect(host.vms.has(id)).toBe(true);
   });
 
   test('comes back with no more connections than before when all of them are cut under load', async () => {

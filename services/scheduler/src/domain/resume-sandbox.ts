@@ -2,7 +2,7 @@
 // goes on when they leave. When it fails nothing of it is left on the host, and the sandbox is paused as before.
 import type { Clock } from '@wrenn/kit/clock';
 import { type CallDeadline, inMs } from '@wrenn/kit/deadlines';
-import { WrennError } from '@wrenn/kit/errors';
+import { WrennError, hasReason } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { SandboxId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
@@ -103,12 +103,14 @@ export class ResumeSandbox {
     const { sandboxes, vms, clock } = this.#parts;
     const { snapshotId } = resuming;
     if (snapshotId === undefined) throw new Error(`${resuming.id} stands on no snapshot`);
+    let isMade = false;
     try {
       const signal = AbortSignal.any([operation.signal, this.#closing.signal]);
       const template = { name: resuming.template, image: '', defaultUser: settings.defaultUser };
       const vm = { ...resuming, ...settings, template, snapshot: { id: snapshotId } };
       const create = () => vms.create(host.address, vm, inMs(resumeLimitMs, signal));
       const { guestAddress } = await timer.include(create);
+      isMade = true;
       await failpoint('scheduler.resume.made');
       const expiresAt = new Date(clock.now().getTime() + ttlMs);
       const running = { to: 'running', reason: 'AGENT_READY', guestAddress, ttlMs, expiresAt } as const;
@@ -119,6 +121,8 @@ export class ResumeSandbox {
     } catch (error) {
       if (operation.signal.aborted) throw destroyedMeanwhile(resuming.id);
       if (this.#closing.signal.aborted) throw this.#closing.signal.reason;
+      // It runs, and may be recorded to: undoing that would lose it. The reconciler finds out.
+      if (isMade && hasReason(error, 'DATABASE_UNAVAILABLE')) throw error;
       await this.#undo(resuming, host, error);
       throw error;
     }
