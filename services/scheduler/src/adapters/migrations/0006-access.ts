@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 
+// What is over has no secrets, and so none is left when it is destroyed out of `error`.
 // Sandboxes that are there already have secrets of their hosts' making, which nobody here knows.
 export async function up(db: Knex): Promise<void> {
   await db.raw(`
@@ -17,8 +18,8 @@ export async function up(db: Knex): Promise<void> {
       alter column traffic_token drop default,
       alter column access_token drop default,
       add constraint secrets_while_live check
-        ((traffic_token = '') = (state in ('destroyed', 'error'))
-          and (access_token = '' or state not in ('destroyed', 'error')));
+        ((state not in ('destroyed', 'error') or (traffic_token = '' and access_token = ''))
+          and (traffic_token <> '' or state in ('destroyed', 'error', 'destroying')));
   `);
 }
 
