@@ -7,7 +7,7 @@ export default defineConfig({
     exclude: ['**/node_modules/**', '**/target/**', 'tools/e2e/**'],
     // Everything shares two cores: a condition may take a while to hold.
     expect: { poll: { timeout: 10_000 } },
-    testTimeout: 20_000,
+    testTimeout: 60_000,
     hookTimeout: 60_000,
     chaiConfig: { truncateThreshold: 400 }, // A failure says what was left behind, not how many things.
   },

@@ -8,7 +8,7 @@ export default defineConfig({
     include: ['tools/e2e/test/**/*.test.ts'],
     globalSetup: ['tools/e2e/src/data-dir.ts'],
     maxWorkers: workers,
-    testTimeout: 90_000,
+    testTimeout: 180_000,
     hookTimeout: 240_000,
     chaiConfig: { truncateThreshold: 400 }, // A failure says what was left behind, not how many things.
   },
