@@ -77,10 +77,11 @@ describe('memory that runs out', () => {
   test('by a fork bomb is over with the bomb', async () => {
     const guest = await mesh.now.create();
     const lives = await liveProof(guest);
-    const bomb = guest.exec(...sh('bomb() { bomb | bomb & }; bomb; sleep 600'), { timeoutMs: 8000 });
+    const bomb = guest.exec(...sh('bomb() { bomb | bomb & }; bomb; sleep 600'), { timeoutMs: 20_000 });
     await eventually(
       'nothing more can be started',
       async () => (await reasonOf(guest.sh('true'))) === 'GUEST_EXHAUSTED',
+      18_000,
     );
     expect((await bomb).isTimedOut).toBe(true);
     await lives();
