@@ -78,8 +78,8 @@ test('a call across a restart waits for half of the time it has, at most, and ne
 test('a passed deadline is DEADLINE_EXCEEDED at the caller and ends every handler', async () => {
   await using hops = await threeHops(hang);
   const startMs = Date.now();
-  await expect(hops.client.readConsole({}, inMs(300))).rejects.toMatchObject({ reason: 'DEADLINE_EXCEEDED' });
-  expect(Date.now() - startMs).toBeLessThan(3000);
+  await expect(hops.client.readConsole({}, inMs(2000))).rejects.toMatchObject({ reason: 'DEADLINE_EXCEEDED' });
+  expect(Date.now() - startMs).toBeLessThan(5000);
   await expect.poll(() => hops.running()).toBe(0);
   expect(hops.seen).toHaveLength(3);
 });
@@ -200,7 +200,7 @@ test('the deadline of a stream aborts its handler though the reader stopped read
       },
     }),
   );
-  const stream = server.lanes.client('interactive', ProcessService).start({}, inMs(300));
+  const stream = server.lanes.client('interactive', ProcessService).start({}, inMs(2000));
   const reader = stream[Symbol.asyncIterator]();
   await reader.next();
   await expect.poll(() => ended).toBe('aborted');
