@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { countCargo, countChecks, countVitest, judge } from './counts.ts';
+import { outsideFailures } from './outside-reporter.ts';
 
 const counted = (passed: number, failed: number) => ({ passed, failed, failures: [] });
 
@@ -26,6 +27,16 @@ test('a test file that cannot be loaded counts as a failure', () => {
     passed: 2,
     failed: 1,
     failures: ['a.test.ts: no such module'],
+  });
+});
+
+test('an error outside of any test counts as a failure and is named', () => {
+  const report = { numPassedTests: 2, numFailedTests: 0, testResults: [] };
+  const outside = outsideFailures('ok\nOUTSIDE OF TESTS: write EPIPE at x.ts:3\nok');
+  expect(countVitest(JSON.stringify(report), outside)).toEqual({
+    passed: 2,
+    failed: 1,
+    failures: ['OUTSIDE OF TESTS: write EPIPE at x.ts:3'],
   });
 });
 

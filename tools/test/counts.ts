@@ -15,8 +15,9 @@ export function judge(counts: Counts, exitCode: number): Counts {
   return { ...counts, failed: 1, failures: [why] };
 }
 
-// vitest's JSON report. A file that fails to load has no tests of its own: it counts as one failure.
-export function countVitest(report: string): Counts {
+// vitest's JSON report. A file that fails to load has no tests of its own: it counts as one failure, and so does each
+// error that came from outside of any test.
+export function countVitest(report: string, outside: readonly string[] = []): Counts {
   const { numPassedTests, numFailedTests, testResults } = JSON.parse(report) as {
     numPassedTests: number;
     numFailedTests: number;
@@ -27,8 +28,8 @@ export function countVitest(report: string): Counts {
   });
   return {
     passed: numPassedTests,
-    failed: numFailedTests + unloadable.length,
-    failures: testResults.flatMap(failuresOf),
+    failed: numFailedTests + unloadable.length + outside.length,
+    failures: [...testResults.flatMap(failuresOf), ...outside],
   };
 }
 

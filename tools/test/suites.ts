@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { glob, mkdir, readFile, rm } from 'node:fs/promises';
 import { countCargo, countChecks, countVitest } from './counts.ts';
+import { outsideFailures } from './outside-reporter.ts';
 import type { Suite } from './run-suite.ts';
 
 const reports = '.build/test';
@@ -40,7 +41,15 @@ function vitest(title: string, config: string, name: string): Suite {
   const report = `${reports}/${name}.json`;
   return {
     title,
-    command: ['vitest', 'run', '-c', config, '--reporter=default', '--reporter=json', `--outputFile.json=${report}`],
-    count: async () => countVitest(await readFile(report, 'utf8')),
+    command: [
+      'vitest',
+      'run',
+      `--config=${config}`,
+      '--reporter=default',
+      '--reporter=./tools/test/outside-reporter.ts',
+      '--reporter=json',
+      `--outputFile.json=${report}`,
+    ],
+    count: async (output) => countVitest(await readFile(report, 'utf8'), outsideFailures(output)),
   };
 }

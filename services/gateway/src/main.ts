@@ -23,7 +23,7 @@ import { addGatewayServices } from './server.ts';
 await runService(async () => {
   const config = readConfig(gatewayShape, process.env);
   const log = openLog('gateway', config.logLevel);
-  const stop = new Shutdown(log);
+  await using stop = new Shutdown(log);
   stop.own('telemetry', startTelemetry('gateway', process.env));
   const scheduler = stop.own('scheduler lane', new LanePeer(config.scheduler, 'scheduler', 'control'));
   const hosts = stop.own('host lanes', new HostLanes(60_000));

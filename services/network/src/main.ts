@@ -30,7 +30,7 @@ await runService(async () => {
   const range = { first: config.firstSlot, last: config.lastSlot };
   const log = openLog('network', config.logLevel);
   armFailpoints(config, log);
-  const stop = new Shutdown(log);
+  await using stop = new Shutdown(log);
   stop.own('telemetry', startTelemetry('network', process.env));
 
   await mkdir(config.stateDir, { recursive: true, mode: 0o700 });

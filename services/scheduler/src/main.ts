@@ -15,7 +15,7 @@ await runService(async () => {
   const config = readSchedulerConfig(process.env);
   const log = openLog('scheduler', config.logLevel);
   armFailpoints(config, log);
-  const stop = new Shutdown(log);
+  await using stop = new Shutdown(log);
   stop.own('telemetry', startTelemetry('scheduler', process.env));
   const databaseUrl = (await readFile(config.databaseUrlFile, 'utf8')).trim();
   let scheduler: Scheduler | undefined;

@@ -31,7 +31,7 @@ await runService(async () => {
   const config = readConfig(snapshotStoreShape, process.env);
   const log = openLog('snapshot-store', config.logLevel);
   armFailpoints(config, log);
-  const stop = new Shutdown(log);
+  await using stop = new Shutdown(log);
   stop.own('telemetry', startTelemetry('snapshot-store', process.env));
   const { dataDir, ramDir } = config;
   const options = { dataDir, ramDir, commitRetryMs: minute, run: runProgram, clock: systemClock, log };

@@ -46,7 +46,7 @@ await runService(async () => {
   const config = parseConfig(process.env);
   const log = openLog('vm-runtime', config.logLevel);
   armFailpoints(config, log);
-  const stop = new Shutdown(log);
+  await using stop = new Shutdown(log);
   stop.own('telemetry', startTelemetry('vm-runtime', process.env));
 
   const network = stop.own('network lanes', new Lanes(config.network, 'the network service'));
