@@ -270,6 +270,10 @@ export class FakeAgent implements GuestAgent {
     this.isQuiet = false;
   }
 
+  async drain(): Promise<number> {
+    return 0;
+  }
+
   async quiesce(): Promise<void> {
     if (this.quiesceFailure) throw this.quiesceFailure;
     this.isQuiet = true;

@@ -1,9 +1,12 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
 import { inMs } from '@wrenn/kit/deadlines';
 import { durationOfMs } from '@wrenn/kit/duration';
 import { eventually } from '@wrenn/kit/testkit/eventually';
 import { SandboxState, TimeoutAction } from '@wrenn/proto/wrenn/v1/sandbox';
 import { describe, expect, test } from 'vitest';
 
+import { GuestFiles } from '../src/guest-files.ts';
 import type { Guest } from '../src/guest.ts';
 import { reasonOf } from '../src/reasons.ts';
 import { endsWithoutLeaks, useMesh } from '../src/use-mesh.ts';
@@ -205,6 +208,32 @@ test('streams that a pause cuts say so, and can be taken up again after it', asy
     expect(event.sequence).toBe(last + 1n);
     break;
   }
+  await guest.destroy();
+});
+
+test('a pause waits a moment for files that are on their way, and cuts what takes longer', async () => {
+  const guest = await mesh.now.create();
+  const files = new GuestFiles(mesh.now, guest);
+  const ended = new AbortController();
+  const isOpen = async () => (await guest.sh('ls -l /proc/1/fd')).includes('/root/');
+  async function* slowly(until: AbortSignal) {
+    for (; !until.aborted; await sleep(100)) yield Buffer.alloc(MiB, 'a');
+  }
+  const whole = files.write('/root/whole', slowly(ended.signal));
+  await eventually('it is being written', isOpen, patienceMs);
+  const paused = guest.pause();
+  await sleep(300);
+  ended.abort();
+  expect((await whole)?.sizeBytes).toBeGreaterThan(0n);
+  await paused;
+  await guest.resume();
+  await guest.sh('test -s /root/whole');
+  const cut = reasonOf(files.write('/root/cut', slowly(AbortSignal.timeout(patienceMs))));
+  await eventually('it is being written', isOpen, patienceMs);
+  await guest.pause();
+  expect(await cut).toBe('SANDBOX_PAUSED');
+  await guest.resume();
+  await guest.sh('test ! -e /root/cut');
   await guest.destroy();
 });
 

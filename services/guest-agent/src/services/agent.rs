@@ -8,8 +8,8 @@ use crate::machine;
 use crate::ports::AllServed;
 use crate::proto::wrenn::agent::v1::__buffa::oneof::watch_ports_response::Change;
 use crate::proto::wrenn::agent::v1::{
-    AgentService, InitRequest, InitResponse, Port, QuiesceRequest, QuiesceResponse, WatchPortsRequest,
-    WatchPortsResponse,
+    AgentService, DrainRequest, DrainResponse, InitRequest, InitResponse, Port, QuiesceRequest, QuiesceResponse,
+    WatchPortsRequest, WatchPortsResponse,
 };
 use crate::settings::Identity;
 use crate::users::Accounts;
@@ -25,6 +25,7 @@ use std::time::Duration;
 const ENV_ENTRIES: usize = 1024;
 const ENV_BYTES: usize = 256 * 1024;
 const NAMESERVERS: usize = 3;
+const DRAIN_SECONDS: u64 = 60;
 const TOKEN_CHARS: RangeInclusive<usize> = 32..=128;
 /// A guest whose clock is that far behind has been frozen.
 const FROZEN: Duration = Duration::from_secs(1);
@@ -136,6 +137,16 @@ pub fn wall_clock(time: &Timestamp) -> Outcome<Duration> {
     }
 }
 
+fn drain_limit(given: Option<buffa_types::google::protobuf::Duration>) -> Outcome<Duration> {
+    let limit = given.unwrap_or_default();
+    match (u64::try_from(limit.seconds), u32::try_from(limit.nanos)) {
+        (Ok(seconds), Ok(nanos)) if nanos < 1_000_000_000 && seconds < DRAIN_SECONDS => {
+            Ok(Duration::new(seconds, nanos))
+        }
+        _ => Err(Fault::new(Reason::BadTime, format!("limit is not a duration below {DRAIN_SECONDS} s"))),
+    }
+}
+
 fn nameservers(given: &[String]) -> Outcome<Vec<IpAddr>> {
     let bad = |message: String| Fault::new(Reason::BadNameserver, message);
     if given.len() > NAMESERVERS {
@@ -183,6 +194,16 @@ impl AgentService for AgentServiceHandler {
             boot_id: machine::boot_id(),
             ..Default::default()
         })
+    }
+
+    async fn drain(
+        &self,
+        _: RequestContext,
+        request: ServiceRequest<'_, DrainRequest>,
+    ) -> ServiceResult<DrainResponse> {
+        let limit = drain_limit(request.to_owned_message().limit.into_option())?;
+        let left = self.0.transfers.drain(limit).await;
+        Response::ok(DrainResponse { transfers_left: u32::try_from(left).unwrap_or(u32::MAX), ..Default::default() })
     }
 
     async fn quiesce(

@@ -21,11 +21,13 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use query::Query;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub const PATH: &str = "/files";
 /// Transfers at a time: each has a thread.
 const TRANSFERS: usize = 64;
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 pub type Body = Either<Full<Bytes>, FileBody>;
 
@@ -42,6 +44,20 @@ impl Transfers {
     fn begin(&self) -> Outcome<OwnedSemaphorePermit> {
         let full = |_| Fault::new(Reason::TooManyTransfers, format!("{TRANSFERS} files are being transferred already"));
         self.0.clone().try_acquire_owned().map_err(full)
+    }
+
+    fn under_way(&self) -> usize {
+        TRANSFERS - self.0.available_permits()
+    }
+
+    /// How many are left when there are none, or when the limit is over. It looks now and then: waiting in the
+    /// semaphore's own line would refuse every transfer that comes meanwhile.
+    pub async fn drain(&self, limit: Duration) -> usize {
+        let end = Instant::now() + limit;
+        while self.under_way() > 0 && Instant::now() < end {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        self.under_way()
     }
 }
 

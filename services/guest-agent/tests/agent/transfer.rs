@@ -126,6 +126,31 @@ fn takes_forms_as_e2bs_clients_send_them() {
 }
 
 #[test]
+fn a_drain_waits_for_transfers_that_are_under_way_and_no_longer_than_it_may() {
+    let (agent, scratch) = (Agent::start(), Scratch::new());
+    let drain = |limit: &str| agent.call("wrenn.agent.v1.AgentService/Drain", &json!({ "limit": limit })).unwrap();
+    assert_eq!(drain("59s"), json!({}));
+    let busy = threads(agent.pid());
+    let mut upload = Exchange::open(agent.address);
+    let target = at(&scratch.at("file"), "");
+    let head = format!(
+        "POST {target} HTTP/1.1\r\nhost: x\r\ncontent-type: application/octet-stream\r\ncontent-length: 8\r\n\r\nhalf"
+    );
+    upload.stream().write_all(head.as_bytes()).unwrap();
+    eventually("the upload has begun", || threads(agent.pid()) > busy);
+    assert_eq!(drain("0.05s"), json!({ "transfersLeft": 1 }));
+    std::thread::scope(|scope| {
+        let drained = scope.spawn(|| drain("30s"));
+        assert_eq!(agent.http("GET", &at("/etc/passwd", ""), &[], b"").status, 200, "others are still let in");
+        upload.stream().write_all(b" all").unwrap();
+        assert_eq!(drained.join().unwrap(), json!({}));
+    });
+    assert_eq!(upload.answer().status, 200);
+    let refusal = agent.call("wrenn.agent.v1.AgentService/Drain", &json!({ "limit": "60s" })).unwrap_err();
+    assert_eq!(refusal.words(), ("invalid_argument", "BAD_TIME"));
+}
+
+#[test]
 fn replaces_a_file_at_once_or_not_at_all() {
     let (agent, scratch) = (Agent::start(), Scratch::new());
     let path = scratch.file("file", "old", 0o644);

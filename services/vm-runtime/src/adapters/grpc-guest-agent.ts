@@ -4,7 +4,7 @@ import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { timestampNow } from '@bufbuild/protobuf/wkt';
+import { durationFromMs, timestampNow } from '@bufbuild/protobuf/wkt';
 import { type OutboundCall, inMs } from '@wrenn/kit/deadlines';
 import type { RpcClient } from '@wrenn/kit/lanes';
 import { Health } from '@wrenn/proto/grpc/health/v1/health';
@@ -78,6 +78,12 @@ class GrpcGuestAgent implements GuestAgent {
     const service = this.#connection.client('control', AgentService);
     this.#connection.isPausing = false;
     await this.#connection.asked(() => service.init(request, this.#connection.as('', call)));
+  }
+
+  async drain(limitMs: number, call: OutboundCall): Promise<number> {
+    const service = this.#connection.client('control', AgentService);
+    const answer = service.drain({ limit: durationFromMs(limitMs) }, this.#connection.as('', call));
+    return (await this.#connection.asked(() => answer)).transfersLeft;
   }
 
   async quiesce(call: OutboundCall): Promise<void> {

@@ -11,9 +11,21 @@ import type { BootParts } from './boot-vm.ts';
 import type { FreezeOrder, FrozenRecord, RunningVm } from './vm.ts';
 import { whileAway } from './while-away.ts';
 
+const drainLimitMs = 2000;
+const drainAnswerLimitMs = 4000;
 const quiesceLimitMs = 2000;
 const goOnLimitMs = 5000;
 const stageLimitMs = 10_000;
+
+// Files that are nearly there arrive whole; the rest is cut. An agent that does not answer tells so when it is quiesced.
+export async function drainVm({ agent }: RunningVm, caller: CallDeadline, timer: StageTimer, log: Log): Promise<void> {
+  try {
+    const left = await timer.time('drain', () => agent.drain(drainLimitMs, within(caller, drainAnswerLimitMs)));
+    setAttributes({ 'wrenn.transfers.cut': left });
+  } catch (error) {
+    log.warn({ err: error }, 'transfers not waited for');
+  }
+}
 
 export async function freezeVm(
   parts: BootParts,

@@ -65,6 +65,8 @@ export interface GuestAgent {
   // Resolves once the agent accepts connections; polls until the signal aborts.
   awaitListening(signal: AbortSignal): Promise<void>;
   init(identity: GuestIdentity, call: OutboundCall): Promise<void>;
+  // Resolves once no file is on its way in or out, or, with how many still are, when the limit is over.
+  drain(limitMs: number, call: OutboundCall): Promise<number>;
   // Every process of the guest stands still when it resolves, until the next init.
   quiesce(call: OutboundCall): Promise<void>;
   // `started` first, `exited` last. Leaving the stream leaves the process running.

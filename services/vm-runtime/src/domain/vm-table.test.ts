@@ -1,3 +1,5 @@
+import { setImmediate } from 'node:timers/promises';
+
 import { systemClock } from '@wrenn/kit/clock';
 import { WrennError } from '@wrenn/kit/errors';
 import { type SandboxId, newSandboxId, newSnapshotId } from '@wrenn/kit/ids';
@@ -270,7 +272,7 @@ test('a paused VM is gone from the host, and its snapshot has what it was made o
   await vms.create(wanted, caller);
   const order = orderOf(false);
   const { stages } = await vms.snapshot(wanted.sandboxId, order, caller);
-  expect(stages.map(({ stage }) => stage)).toEqual(['prepare', 'quiesce', 'journal', 'stage']);
+  expect(stages.map(({ stage }) => stage)).toEqual(['drain', 'prepare', 'quiesce', 'journal', 'stage']);
   expect(agent.isQuiet).toBe(true);
   expect(agent.closedFor).toBe('SANDBOX_PAUSED');
   expect(vms.list()).toEqual([]);
@@ -280,6 +282,29 @@ test('a paused VM is gone from the host, and its snapshot has what it was made o
     parentId: undefined,
     machine: { ...vmm.madeOf, vcpuCount: 1, memoryBytes: 2 ** 28 },
   });
+});
+
+test('files on their way are cut only after they were waited for', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const drained = Promise.withResolvers<number>();
+  agent.drain = () => drained.promise;
+  const paused = vms.snapshot(wanted.sandboxId, orderOf(false), caller);
+  await setImmediate();
+  expect([bulk.guests.size, agent.isQuiet]).toEqual([1, false]);
+  drained.resolve(1);
+  await paused;
+  expect([bulk.guests.size, agent.isQuiet]).toEqual([0, true]);
+});
+
+test('an agent that cannot wait for files does not keep a pause up', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  agent.drain = () => Promise.reject(failure);
+  await vms.snapshot(wanted.sandboxId, orderOf(false), caller);
+  expect(vms.list()).toEqual([]);
 });
 
 test('a pause does not wait for the end of what it killed, but its slot does', async () => {

@@ -15,7 +15,7 @@ import type { Snapshot } from '@wrenn/proto/wrenn/snapshotstore/v1/snapshotstore
 
 import { type BootParts, bootVm } from './boot-vm.ts';
 import { allOf } from './all-of.ts';
-import { freezeVm, goOn, stageFrozen } from './freeze-vm.ts';
+import { drainVm, freezeVm, goOn, stageFrozen } from './freeze-vm.ts';
 import type {
   BulkServer,
   Consoles,
@@ -213,6 +213,7 @@ export class VmTable {
   async #freeze(vm: Vm, running: RunningVm, order: FreezeOrder, caller: CallDeadline, timer: StageTimer) {
     const createdAtMs = vm.createdAt.getTime();
     const { guestAddress, accessToken } = running.facts;
+    await drainVm(running, caller, timer, this.#parts.log);
     this.#parts.bulk.remove(vm.sandboxId, 'SANDBOX_PAUSED');
     this.#parts.consoles.remove(vm.sandboxId);
     try {
