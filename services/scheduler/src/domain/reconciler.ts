@@ -68,8 +68,9 @@ export class Reconciler {
       if (operations.owns(sandbox.id)) continue;
       const host = alive.find(({ id }) => id === sandbox.hostId);
       if (sandbox.state === 'destroying') {
+        if (!host && sandbox.hostId !== undefined) continue;
         // Its failure is logged by the release.
-        if (host || sandbox.hostId === undefined) void this.#traced(sandbox.id, () => destroy.release(sandbox));
+        this.#traced(sandbox.id, () => destroy.release(sandbox)).catch(() => undefined);
         continue;
       }
       const reason = this.#abandonmentOf(sandbox);
