@@ -20,7 +20,7 @@ once npm "npm packages" npm_inputs install_npm
 once proto "code from proto/" proto_inputs generate
 if [ "$purpose" = test ]; then
   quiet_postgres
-  install_packages postgresql postgresql-client python3-venv chromium
+  install_packages postgresql postgresql-client python3-venv chromium apache2-utils nghttp2-client wrk
   once python "Python gRPC client" python_inputs install_python
   once prometheus "Prometheus" prometheus_inputs install_prometheus
   once grpcurl "grpcurl" grpcurl_inputs install_grpcurl

