@@ -14,7 +14,7 @@ import { endsWithoutLeaks, useMesh } from '../src/use-mesh.ts';
 
 const mesh = useMesh({ templates: ['jupyter', 'node'] });
 const nextApp = join(import.meta.dirname, '../../../.build/next-app');
-const slow = 600_000; // On a machine with other work, an emulated CPU needs minutes to start Jupyter.
+const slow = 600_000;
 let python: Guest;
 let node: Guest;
 let browser: Browser;
@@ -61,66 +61,66 @@ test('a file server: listings, sub-directories, and a directory without its slas
   }
 });
 
-test('a notebook: its redirects and token, and a cell run over its WebSocket', { timeout: slow }, async () => {
-  const notebook = (port: number) => {
-    const options = ['--no-browser', '--ip=0.0.0.0', `--port=${port}`, '--NotebookApp.token=a-token'];
-    return python.start('jupyter', ['notebook', ...options], { cwd: '/home/user' });
-  };
-  await notebook(8888);
-  await listening(python, 8888);
-  for (const [form, base] of Object.entries({ host: byHost(python, 8888) })) {
-    await visit(browser, `notebook-by-${form}`, async (page) => {
-      await page.goto(`${base}/`);
-      expect(page.url()).toMatch(new RegExp(`^${base}/login`)); // Whoever has no token is sent there.
-      await page.goto(`${base}/?token=a-token`);
-      await page.waitForURL(`${base}/tree`); // Its script takes the token out of sight.
-      await page.locator('#new-dropdown-button').click();
-      const opened = page.context().waitForEvent('page');
-      await page.locator('#kernel-python3 a').click();
-      const notes = await opened;
-      const sockets: string[] = [];
-      notes.on('websocket', (socket) => sockets.push(socket.url()));
-      await notes.locator('.kernel_idle_icon').waitFor();
-      await notes.locator('.CodeMirror').first().click();
-      await notes.keyboard.insertText("import os; print('run in ' + os.environ['WRENN_SANDBOX_ID'])");
-      await notes.keyboard.press('Shift+Enter');
-      await notes.locator('.output_stdout', { hasText: `run in ${python.id}` }).waitFor();
-      const channels = `${base.replace('http', 'ws')}/api/kernels/`;
-      expect(sockets.filter((url) => url.startsWith(channels))).toHaveLength(1);
-    });
-  }
+// A test for each form: on a machine with other work, an emulated CPU needs minutes for one.
+const notebook = 'a notebook by %s: its redirects and token, and a cell run over its WebSocket';
+test.each(['host', 'path'] as const)(notebook, { timeout: slow }, async (form) => {
+  const port = form === 'host' ? 8888 : 8889;
+  const base = form === 'host' ? byHost(python, port) : byToldPath(python, port);
+  const options = ['--no-browser', '--ip=0.0.0.0', `--port=${port}`, '--NotebookApp.token=a-token'];
+  if (form === 'path') options.push(`--NotebookApp.base_url=${toldPath(python, port)}/`);
+  await python.start('jupyter', ['notebook', ...options], { cwd: '/home/user' });
+  await listening(python, port);
+  await visit(browser, `notebook-by-${form}`, async (page) => {
+    await page.goto(`${base}/`);
+    expect(page.url()).toMatch(new RegExp(`^${base}/login`)); // Whoever has no token is sent there.
+    await page.goto(`${base}/?token=a-token`);
+    await page.waitForURL(`${base}/tree`); // Its script takes the token out of sight.
+    await page.locator('#new-dropdown-button').click();
+    const opened = page.context().waitForEvent('page');
+    await page.locator('#kernel-python3 a').click();
+    const notes = await opened;
+    const sockets: string[] = [];
+    notes.on('websocket', (socket) => sockets.push(socket.url()));
+    await notes.locator('.kernel_idle_icon').waitFor();
+    await notes.locator('.CodeMirror').first().click();
+    await notes.keyboard.insertText("import os; print('run in ' + os.environ['WRENN_SANDBOX_ID'])");
+    await notes.keyboard.press('Shift+Enter');
+    await notes.locator('.output_stdout', { hasText: `run in ${python.id}` }).waitFor();
+    const channels = `${base.replace('http', 'ws')}/api/kernels/`;
+    expect(sockets.filter((url) => url.startsWith(channels))).toHaveLength(1);
+  });
 });
 
-test('an application of Next.js: client navigation, and what its server renders', { timeout: slow }, async () => {
-  const serve = async (build: string, port: number, path: string) => {
-    const dir = `/tmp/next-${build}`;
-    await new GuestFiles(mesh.now, node).write(`${dir}.tar.gz`, createReadStream(join(nextApp, `${build}.tar.gz`)));
-    const place = `grep -rlF /__base_path__ .next server.js | xargs -r sed -i 's|/__base_path__|${path}|g'`;
-    await node.sh(`mkdir ${dir} && cd ${dir} && tar -xzf ${dir}.tar.gz && ${place}`, { timeoutMs: slow });
-    await node.start('node', ['server.js'], { cwd: dir, env: { PORT: `${port}`, HOSTNAME: '0.0.0.0' } });
-  };
-  // Built where its path is not known yet: next build would take minutes on an emulated CPU.
-  await serve('below', 3001, toldPath(node, 3001));
-  await listening(node, 3001);
-  for (const [form, base] of Object.entries({ path: byToldPath(node, 3001) })) {
-    await visit(browser, `next-by-${form}`, async (page) => {
-      await page.goto(base);
-      await page.getByRole('heading', { name: 'Home' }).waitFor();
-      const documents: string[] = [];
-      page.on('request', (request) => request.isNavigationRequest() && documents.push(request.url()));
-      await page.getByRole('link', { name: 'About' }).click();
-      await page.getByRole('heading', { name: 'About' }).waitFor();
-      expect(page.url()).toBe(`${base}/about`);
-      expect(await page.locator('#sandbox').textContent()).toBe(node.id);
-      await page.getByRole('button').click();
-      await page.getByText('clicked 1 times').waitFor();
-      await page.goBack();
-      await page.getByRole('heading', { name: 'Home' }).waitFor();
-      expect(documents).toEqual([]); // The page navigated by itself: no document was loaded.
-      await page.goto(`${base}/about`);
-      await page.getByRole('heading', { name: 'About' }).waitFor();
-    });
-  }
+const application = 'an application of Next.js by %s: client navigation, and what its server renders';
+test.each(['host', 'path'] as const)(application, { timeout: slow }, async (form) => {
+  const port = form === 'host' ? 3000 : 3001;
+  const base = form === 'host' ? byHost(node, port) : byToldPath(node, port);
+  // One was built for the root of a host, the other where its path is not known yet: next build would take minutes on
+  // an emulated CPU.
+  const build = form === 'host' ? 'root' : 'below';
+  const dir = `/tmp/next-${build}`;
+  await new GuestFiles(mesh.now, node).write(`${dir}.tar.gz`, createReadStream(join(nextApp, `${build}.tar.gz`)));
+  const place = `grep -rlF /__base_path__ .next server.js | xargs -r sed -i 's|/__base_path__|${toldPath(node, port)}|g'`;
+  await node.sh(`mkdir ${dir} && cd ${dir} && tar -xzf ${dir}.tar.gz && ${place}`, { timeoutMs: slow });
+  await node.start('node', ['server.js'], { cwd: dir, env: { PORT: `${port}`, HOSTNAME: '0.0.0.0' } });
+  await listening(node, port);
+  await visit(browser, `next-by-${form}`, async (page) => {
+    await page.goto(base);
+    await page.getByRole('heading', { name: 'Home' }).waitFor();
+    const documents: string[] = [];
+    page.on('request', (request) => request.isNavigationRequest() && documents.push(request.url()));
+    await page.getByRole('link', { name: 'About' }).click();
+    await page.getByRole('heading', { name: 'About' }).waitFor();
+    expect(page.url()).toBe(`${base}/about`);
+    expect(await page.locator('#sandbox').textContent()).toBe(node.id);
+    await page.getByRole('button').click();
+    await page.getByText('clicked 1 times').waitFor();
+    await page.goBack();
+    await page.getByRole('heading', { name: 'Home' }).waitFor();
+    expect(documents).toEqual([]); // The page navigated by itself: no document was loaded.
+    await page.goto(`${base}/about`);
+    await page.getByRole('heading', { name: 'About' }).waitFor();
+  });
 });
 
 endsWithoutLeaks(mesh);
