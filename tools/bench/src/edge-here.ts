@@ -1,26 +1,19 @@
-// The very code of the edge, in a process of the bench's own: before whatever `dial` connects to.
-import { type Socket, connect } from 'node:net';
-
+// The very code of the edge, in a process of the bench's own: before guests at the addresses that `addressOf` says.
+import { GuestConnections } from '@wrenn/edge-proxy/adapters/guest-connections';
+import { GuestDialer } from '@wrenn/edge-proxy/adapters/guest-dialer';
+import type { Admit } from '@wrenn/edge-proxy/exchange';
+import { EdgeServer } from '@wrenn/edge-proxy/server';
 import type { SandboxId } from '@wrenn/kit/ids';
 import { openLog } from '@wrenn/kit/log';
 
-import { GuestConnections } from '../../../services/edge-proxy/src/adapters/guest-connections.ts';
-import type { RequestHead } from '../../../services/edge-proxy/src/domain/request-head.ts';
-import type { GuestRoute } from '../../../services/edge-proxy/src/domain/route.ts';
-import { EdgeServer } from '../../../services/edge-proxy/src/server.ts';
-
-export interface Place {
-  readonly host: string;
-  readonly port: number;
-}
+const everywhere = { network: '0.0.0.0', prefixLength: 0 };
 
 // Returns its port on loopback.
-export async function serveEdge(placeOf: (id: SandboxId, port: number) => Place): Promise<number> {
-  const dial = async (id: SandboxId, port: number): Promise<Socket> =>
-    connect({ ...placeOf(id, port), noDelay: true, allowHalfOpen: true });
-  const guests = new GuestConnections({ resolve: async (id) => placeOf(id, 0).host, dial });
-  const log = openLog('edge-here', 'warn');
-  const admit = async (request: RequestHead, route: GuestRoute) => ({ request, route, toClient: [] });
-  const edge = new EdgeServer({ guests, admit, domain: 'localhost', log });
+export async function serveEdge(addressOf: (id: SandboxId) => string): Promise<number> {
+  const resolve = async (id: SandboxId) => addressOf(id);
+  const dialer = new GuestDialer({ resolve, forget: () => undefined }, everywhere);
+  const guests = new GuestConnections({ resolve, dial: dialer.dial.bind(dialer) });
+  const admit: Admit = async (request, route) => ({ request, route, toClient: [] });
+  const edge = new EdgeServer({ guests, admit, domain: 'localhost', log: openLog('edge-here', 'warn') });
   return edge.listen('127.0.0.1:0');
 }

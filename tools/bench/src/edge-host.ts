@@ -7,5 +7,4 @@ import { serveFast } from './fast-server.ts';
 const fast = serveFast(createServer({ noDelay: true }));
 await new Promise<void>((resolve) => fast.listen(0, '127.0.0.1', resolve));
 const { port } = fast.address() as AddressInfo;
-const edgePort = await serveEdge(() => ({ host: '127.0.0.1', port }));
-process.stdout.write(`${JSON.stringify({ fastPort: port, edgePort })}\n`);
+process.stdout.write(`${JSON.stringify({ fastPort: port, edgePort: await serveEdge(() => '127.0.0.1') })}\n`);

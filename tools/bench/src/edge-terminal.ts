@@ -73,7 +73,7 @@ export const edgeTerminal: Measurement = {
     const { fastPort, edgePort } = JSON.parse(host.told) as { fastPort: number; edgePort: number };
     const agent = await EchoTerminal.atAgent(guest);
     stack.defer(() => agent.close());
-    const meshWay = await throughMesh(mesh, guest, `http://127.0.0.1:${edgePort}/proxy/${newSandboxId()}/80/`);
+    const meshWay = await throughMesh(mesh, guest, hostUrl(edgePort, fastPort));
     const oneWay = await throughOneLoop(mesh, guest, fastPort, stack);
     stack.defer(() => meshWay.echo.close());
     const perSecond = await calibrated(meshWay, guest);
@@ -119,7 +119,7 @@ async function throughOneLoop(
   stack: AsyncDisposableStack,
 ): Promise<Way> {
   const vmsDir = join(mesh.mesh.options.runDir, 'vm-runtime', 'vms');
-  const server = stack.use(await LoadProcess.run('one-loop.ts', vmsDir, `${fastPort}`));
+  const server = stack.use(await LoadProcess.run('one-loop.ts', vmsDir));
   const { rpcPort, edgePort } = JSON.parse(server.told) as { rpcPort: number; edgePort: number };
   const client = stack.use(new OneLaneClient(`127.0.0.1:${rpcPort}`));
   const echo = await EchoTerminal.throughMesh(client.processes, guest.id);
@@ -127,7 +127,7 @@ async function throughOneLoop(
   return {
     echo,
     edgePort,
-    hostUrl: `http://127.0.0.1:${edgePort}/proxy/${newSandboxId()}/80/`,
+    hostUrl: hostUrl(edgePort, fastPort),
     transfer: async (direction) => transferHere(new GrpcBytes(new RemoteFiles(client, guest.id)), direction),
   };
 }
@@ -169,6 +169,8 @@ async function begin(condition: Condition, way: Way, scene: Scene): Promise<Asyn
   if (condition === 'bulk') stack.use(await way.transfer(scene.direction));
   return stack;
 }
+
+const hostUrl = (edgePort: number, port: number) => `http://127.0.0.1:${edgePort}/proxy/${newSandboxId()}/${port}/`;
 
 const urlOf = ({ edgePort }: Way, { id }: Guest) => `http://127.0.0.1:${edgePort}/proxy/${id}/${webPort}/`;
 

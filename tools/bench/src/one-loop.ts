@@ -1,7 +1,7 @@
 // What a mesh would be without isolation: public API, terminals, file contents and the edge in one process, on one
-// event loop, put together from the very parts that a mesh has. Usage: one-loop.ts VMS_DIRECTORY FAST_PORT; it serves
-// the sandboxes that a mesh's journal there knows, at the edge also a server on that port of this machine, and tells
-// its own two ports on stdout. For measuring, not for use.
+// event loop, put together from the very parts that a mesh has. Usage: one-loop.ts VMS_DIRECTORY; it serves
+// the sandboxes that a mesh's journal there knows, at the edge this machine as any other, and tells its own two ports
+// on stdout. For measuring, not for use.
 import { givePrecedence } from '@wrenn/cli/mesh/precedence';
 import { WrennError } from '@wrenn/kit/errors';
 import { openLog } from '@wrenn/kit/log';
@@ -20,7 +20,7 @@ import { processHandlers } from '../../../services/vm-runtime/src/process-server
 import { serveEdge } from './edge-here.ts';
 
 await givePrecedence(process.pid, 'commands'); // As what it stands for.
-const [vmsDir = '', fastPort = ''] = process.argv.slice(2);
+const [vmsDir = ''] = process.argv.slice(2);
 const log = openLog('one-loop', 'warn');
 const records = await new VmJournal(vmsDir, log).readAll();
 const guests = new Map(
@@ -53,10 +53,7 @@ rpc.add(
     },
   }),
 );
-const edgePort = await serveEdge((id, port) => {
-  const host = guests.get(id)?.guestAddress;
-  return host === undefined ? { host: '127.0.0.1', port: Number(fastPort) } : { host, port };
-});
+const edgePort = await serveEdge((id) => guests.get(id)?.guestAddress ?? '127.0.0.1');
 const rpcPort = await rpc.listen('127.0.0.1:0');
 rpc.ready();
 process.stdout.write(`${JSON.stringify({ rpcPort, edgePort })}\n`);
