@@ -2,7 +2,7 @@
 import type { Socket } from 'node:net';
 
 import { BodyScanner } from './domain/body-scanner.ts';
-import { BadMessage, findHeadEnd } from './domain/fields.ts';
+import { BadMessage, findHeadEnd, upTo } from './domain/fields.ts';
 import { type ResponseOptions, responseForClient, upgradeOf } from './domain/forwarding.ts';
 import { Refusal } from './domain/refusal.ts';
 import type { RequestHead } from './domain/request-head.ts';
@@ -83,7 +83,7 @@ export class GuestResponse {
   #takeHeads(bytes: Buffer): void {
     let head = this.#head.length > 0 ? Buffer.concat([this.#head, bytes]) : bytes;
     while (head.length > 0 && !this.#hasSettled) {
-      const end = findHeadEnd(head.subarray(0, maxResponseHeadBytes), this.#scanned);
+      const end = findHeadEnd(upTo(head, maxResponseHeadBytes), this.#scanned);
       if (end === undefined) {
         if (head.length >= maxResponseHeadBytes) throw new BadMessage('the head is too long');
         this.#scanned = head.length;
@@ -92,7 +92,7 @@ export class GuestResponse {
       }
       this.#head = noBytes;
       this.#scanned = 0;
-      const response = parseResponseHead(head.subarray(0, end), this.#request.method);
+      const response = parseResponseHead(upTo(head, end), this.#request.method);
       head = head.subarray(end);
       if (response.status === 101) this.#changeProtocol(response, head);
       else if (response.status < 200) this.#passInterim(response);
@@ -146,21 +146,22 @@ export class GuestResponse {
   }
 
   #passHead(head: string, rest: Buffer): void {
-    if (rest.length > maxCopiedBytes) {
-      this.#client.cork();
-      this.#client.write(head, 'latin1');
-      this.#pass(rest);
-      this.#client.uncork();
+    if (rest.length <= maxCopiedBytes) {
+      this.#written(this.#client.write(rest.length > 0 ? head + rest.toString('latin1') : head, 'latin1'));
       return;
     }
-    const bytes = Buffer.allocUnsafe(head.length + rest.length);
-    bytes.write(head, 'latin1');
-    bytes.set(rest, head.length);
-    this.#pass(bytes);
+    this.#client.cork();
+    this.#client.write(head, 'latin1');
+    this.#pass(rest);
+    this.#client.uncork();
   }
 
   #pass(bytes: Buffer): void {
-    if (!this.#client.write(bytes)) this.#guest.pause();
+    this.#written(this.#client.write(bytes));
+  }
+
+  #written(hasRoom: boolean): void {
+    if (!hasRoom) this.#guest.pause();
   }
 
   #end(isExact: boolean): void {

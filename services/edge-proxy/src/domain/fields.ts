@@ -39,6 +39,10 @@ export function isDigits(text: string): boolean {
   return text !== '';
 }
 
+// What a head may hold beside the ends of its lines.
+const textBytes = new Uint8Array(256);
+for (let byte = 0; byte < 256; byte++) if ((byte >= 32 && byte !== 127) || byte === TAB) textBytes[byte] = 1;
+
 // Where the head ends, or undefined while its end has not come. Looks at bytes from `from` on only, so
 // that a head that trickles in is read once.
 export function findHeadEnd(bytes: Uint8Array, from: number): number | undefined {
@@ -50,54 +54,89 @@ export function findHeadEnd(bytes: Uint8Array, from: number): number | undefined
       if (before !== CR) throw new BadMessage('a line ends without CR');
       if (bytes[at - 2] === LF) return at + 1;
     } else if (before === CR) throw new BadMessage('a CR stands alone');
-    else if ((byte < 32 && byte !== CR && byte !== TAB) || byte === 127) {
-      throw new BadMessage('the head holds a control character');
-    }
+    else if (textBytes[byte] !== 1 && byte !== CR) throw new BadMessage('the head holds a control character');
     before = byte;
   }
   return undefined;
 }
 
-// The lines of a complete head that findHeadEnd has passed.
-export function linesOf(head: Uint8Array): string[] {
-  return Buffer.from(head.buffer, head.byteOffset, head.byteLength - 4)
-    .toString('latin1')
-    .split('\r\n');
+// A view of all there is costs more than a look at how much that is.
+export function upTo(bytes: Buffer, end: number): Buffer {
+  return bytes.length <= end ? bytes : bytes.subarray(0, end);
+}
+
+export interface Head {
+  readonly start: string; // The first line.
+  readonly fields: readonly Field[];
+  readonly declared: Framing | undefined; // What they say of the body: one length, or chunked, once.
+  readonly options: readonly string[]; // What Connection lists, in lower case.
+}
+
+// Reads a complete head, its empty line included, that findHeadEnd has passed. One pass: the edge does little else.
+export function readHead(head: Buffer): Head {
+  const text = head.toString('latin1');
+  const startEnd = text.indexOf('\r\n');
+  const fields: Field[] = [];
+  let declared: Framing | undefined;
+  let options = nothing;
+  for (let at = startEnd + 2; at < text.length - 2;) {
+    if (fields.length === maxFields) throw new TooManyFields(`more than ${maxFields} header fields`);
+    const end = text.indexOf('\r\n', at);
+    const field = parseField(text, at, end);
+    if (field.key === 'content-length' || field.key === 'transfer-encoding') {
+      if (declared) throw new BadMessage('the length of the body is declared more than once');
+      declared = framingOf(field);
+    } else if (field.key === 'connection') options = joined(options, itemsOf(field.value));
+    fields.push(field);
+    at = end + 2;
+  }
+  return { start: text.slice(0, startEnd), fields, declared, options };
 }
 
 export class TooManyFields extends BadMessage {}
 
-export function parseFields(lines: readonly string[]): Field[] {
-  if (lines.length > maxFields) throw new TooManyFields(`more than ${maxFields} header fields`);
-  return lines.map(parseField);
+// Names as they are sent most, each a proper one: what is known needs neither a check nor a copy.
+const commonNames =
+  'Accept Accept-Encoding Accept-Language Accept-Ranges Authorization Cache-Control Connection Content-Encoding ' +
+  'Content-Length Content-Type Cookie Date ETag Expires Host If-Modified-Since If-None-Match Last-Modified Location ' +
+  'Origin Pragma Range Referer Server Set-Cookie TE Transfer-Encoding Upgrade User-Agent Vary';
+const knownKeys = new Map<string, string>();
+for (const name of commonNames.split(' ')) {
+  knownKeys.set(name, name.toLowerCase());
+  knownKeys.set(name.toLowerCase(), name.toLowerCase());
 }
 
-export function parseField(line: string): Field {
-  const colon = line.indexOf(':');
-  const name = line.slice(0, Math.max(colon, 0));
+// One line of `text`.
+export function parseField(text: string, start = 0, end = text.length): Field {
+  const colon = text.indexOf(':', start);
+  const name = text.slice(start, colon < 0 || colon > end ? start : colon);
+  const known = knownKeys.get(name);
   // A folded line starts with white space, which no name holds.
-  if (!isToken(name)) throw new BadMessage('a header field has no proper name');
-  return { name, key: name.toLowerCase(), value: trimmed(line, colon + 1) };
+  if (known === undefined && !isToken(name)) throw new BadMessage('a header field has no proper name');
+  return { name, key: known ?? name.toLowerCase(), value: trimmed(text, colon + 1, end) };
 }
 
 const nothing: readonly string[] = [];
 
 // The values of a comma-separated list over all fields of a name, in lower case.
 export function listOf(fields: readonly Field[], key: string): readonly string[] {
-  const values = fields.filter((field) => field.key === key);
-  if (values.length === 0) return nothing;
-  return values
-    .flatMap(({ value }) => value.split(','))
+  let items = nothing;
+  for (const field of fields) if (field.key === key) items = joined(items, itemsOf(field.value));
+  return items;
+}
+
+function itemsOf(value: string): readonly string[] {
+  if (!value.includes(',')) return value === '' ? nothing : [value.toLowerCase()];
+  return value
+    .split(',')
     .map((item) => trimmed(item).toLowerCase())
     .filter((item) => item !== '');
 }
 
-// The framing that the fields declare; undefined where they declare none. One length or chunked, once.
-export function declaredFraming(fields: readonly Field[]): Framing | undefined {
-  const declared = fields.filter(({ key }) => key === 'content-length' || key === 'transfer-encoding');
-  if (declared.length > 1) throw new BadMessage('the length of the body is declared more than once');
-  if (!declared[0]) return undefined;
-  const { key, value } = declared[0];
+const joined = (before: readonly string[], more: readonly string[]) =>
+  before.length === 0 ? more : [...before, ...more];
+
+function framingOf({ key, value }: Field): Framing {
   if (key === 'transfer-encoding') {
     if (value.toLowerCase() !== 'chunked') throw new BadMessage('the only transfer coding is chunked');
     return { kind: 'chunked' };
@@ -106,11 +145,12 @@ export function declaredFraming(fields: readonly Field[]): Framing | undefined {
   return { kind: 'length', length: Number(value) };
 }
 
-export function trimmed(text: string, from = 0): string {
-  const isSpace = (at: number) => text.charCodeAt(at) === 32 || text.charCodeAt(at) === TAB;
+export function trimmed(text: string, from = 0, to = text.length): string {
   let start = from;
-  let end = text.length;
-  while (start < end && isSpace(start)) start++;
-  while (end > start && isSpace(end - 1)) end--;
+  let end = to;
+  while (start < end && isSpace(text.charCodeAt(start))) start++;
+  while (end > start && isSpace(text.charCodeAt(end - 1))) end--;
   return text.slice(start, end);
 }
+
+const isSpace = (code: number) => code === 32 || code === TAB;

@@ -3,10 +3,10 @@
 import type { Framing } from './fields.ts';
 import type { RequestHead } from './request-head.ts';
 import type { ResponseHead } from './response-head.ts';
-import { type Place, rewriters } from './rewriting.ts';
+import { type Place, type Rewrite, rewriters } from './rewriting.ts';
 import type { GuestRoute } from './route.ts';
 
-const perConnection: ReadonlySet<string> = new Set([
+const perConnection = [
   'connection',
   'keep-alive',
   'proxy-connection',
@@ -17,10 +17,18 @@ const perConnection: ReadonlySet<string> = new Set([
   'http2-settings',
   'content-length',
   'transfer-encoding',
+];
+// Written by the edge itself; of the last two, what a trusted proxy in front says is kept.
+const aboutClient = ['forwarded', 'x-forwarded-for', 'x-forwarded-prefix', 'x-forwarded-proto', 'x-forwarded-host'];
+type Treatment = 'drop' | 'tell' | 'origin' | 'expect';
+// Of a request's fields; any other passes.
+const treatments: ReadonlyMap<string, Treatment> = new Map([
+  ...perConnection.map((key) => [key, 'drop'] as const),
+  ...aboutClient.map((key) => [key, 'tell'] as const),
+  ['host', 'drop'],
+  ['origin', 'origin'],
+  ['expect', 'expect'],
 ]);
-// Written by the edge itself; of these, what a trusted proxy in front says is kept.
-const aboutClient: ReadonlySet<string> = new Set(['host', 'forwarded', 'x-forwarded-for', 'x-forwarded-prefix']);
-const toldByTrusted: ReadonlySet<string> = new Set(['x-forwarded-proto', 'x-forwarded-host']);
 const via = 'Via: 1.1 wrenn-edge\r\n';
 
 // Who sent the request, and what the guest is told to be called.
@@ -35,14 +43,10 @@ export function requestForGuest(request: RequestHead, route: GuestRoute, sender:
   const told = new Map<string, string>();
   let head = `${request.method} ${route.target} HTTP/${version}\r\nHost: ${host}\r\n`;
   for (const { name, key, value } of request.fields) {
-    if (aboutClient.has(key) || toldByTrusted.has(key))
-      told.set(key, told.has(key) ? `${told.get(key)}, ${value}` : value);
-    else if (key === 'origin') head += `${name}: ${originForGuest(value, request, host)}\r\n`;
-    else if (
-      !perConnection.has(key) &&
-      !(options.length > 0 && options.includes(key)) &&
-      !(key === 'expect' && version === '1.0')
-    )
+    const treatment = treatments.get(key);
+    if (treatment === 'tell') told.set(key, told.has(key) ? `${told.get(key)}, ${value}` : value);
+    else if (treatment === 'origin') head += `${name}: ${originForGuest(value, request, host)}\r\n`;
+    else if (treatment !== 'drop' && !options.includes(key) && (treatment !== 'expect' || version !== '1.0'))
       head += `${name}: ${value}\r\n`;
   }
   head += framingLine(request.framing) + forwardedLines(told, request, sender);
@@ -99,11 +103,9 @@ export function responseForClient(response: ResponseHead, terms: ResponseOptions
   const declares = method === 'HEAD' || status === 304;
   let head = `HTTP/1.1 ${status} ${response.phrase}\r\n`;
   for (const { name, key, value } of response.fields) {
-    const isFraming = key === 'content-length' || key === 'transfer-encoding';
-    if (isFraming ? !declares : perConnection.has(key) || droppedFromResponses.has(key) || options.includes(key))
-      continue;
-    const rewrite = rewriters.get(key);
-    head += `${name}: ${rewrite ? rewrite(value, place) : value}\r\n`;
+    const treatment = responseTreatments.get(key);
+    if (treatment === 'framing' ? !declares : treatment === 'drop' || options.includes(key)) continue;
+    head += `${name}: ${typeof treatment === 'function' ? treatment(value, place) : value}\r\n`;
   }
   head += framingLine(response.framing) + via;
   if (status >= 200 || status === 101) for (const field of toClient) head += `${field}\r\n`;
@@ -112,8 +114,17 @@ export function responseForClient(response: ResponseHead, terms: ResponseOptions
   return `${head}\r\n`;
 }
 
-// An alternative service would be at an address of the edge, and of another protocol.
-const droppedFromResponses: ReadonlySet<string> = new Set(['alt-svc']);
+// Of a response's fields; any other passes. An alternative service would be at an address of the edge, and of another
+// protocol.
+const responseTreatments: ReadonlyMap<string, 'drop' | 'framing' | Rewrite> = new Map<
+  string,
+  'drop' | 'framing' | Rewrite
+>([
+  ...rewriters,
+  ...[...perConnection, 'alt-svc'].map((key) => [key, 'drop'] as const),
+  ['content-length', 'framing'],
+  ['transfer-encoding', 'framing'],
+]);
 
 export function upgradeOf(response: ResponseHead): string | undefined {
   return response.fields.find(({ key }) => key === 'upgrade')?.value;

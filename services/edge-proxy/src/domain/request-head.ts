@@ -4,13 +4,12 @@ import {
   BadMessage,
   type Field,
   type Framing,
+  type Head,
   TooManyFields,
-  declaredFraming,
   isDigits,
   isToken,
-  linesOf,
   listOf,
-  parseFields,
+  readHead,
 } from './fields.ts';
 import { Refusal } from './refusal.ts';
 
@@ -30,9 +29,9 @@ export interface RequestHead {
 }
 
 // `head` includes the empty line and has passed findHeadEnd.
-export function parseRequestHead(head: Uint8Array): RequestHead {
+export function parseRequestHead(head: Buffer): RequestHead {
   try {
-    return parsed(linesOf(head));
+    return parsed(readHead(head));
   } catch (error) {
     if (error instanceof TooManyFields) throw new Refusal('HEAD_TOO_LARGE', error.message);
     if (error instanceof BadMessage) throw new Refusal('BAD_REQUEST', error.message);
@@ -40,30 +39,42 @@ export function parseRequestHead(head: Uint8Array): RequestHead {
   }
 }
 
-function parsed([requestLine = '', ...fieldLines]: readonly string[]): RequestHead {
-  const { method, target: sent, version } = parseRequestLine(requestLine);
-  const fields = parseFields(fieldLines);
-  const hosts = fields.filter(({ key }) => key === 'host');
-  const host = hosts[0]?.value ?? '';
-  if (hosts.length !== 1) throw new BadMessage('exactly one Host is needed');
+function parsed({ start, fields, declared, options }: Head): RequestHead {
+  const { method, target: sent, version } = parseRequestLine(start);
+  const host = hostOf(fields);
   if (!isHost(host)) throw new BadMessage('the Host is not a name or address');
   if (listOf(fields, 'expect').some((expectation) => expectation !== '100-continue')) {
     throw new Refusal('EXPECTATION_FAILED', 'the only expectation is 100-continue');
   }
-  const framing = declaredFraming(fields) ?? { kind: 'none' };
+  const framing = declared ?? noBody;
   if (version === '1.0' && framing.kind === 'chunked') throw new BadMessage('HTTP/1.0 knows no chunks');
-  const options = listOf(fields, 'connection');
   const upgrade = version === '1.0' ? undefined : upgradeOf(fields, options, framing);
   return { version, method, target: originForm(sent, host), host, fields, options, framing, upgrade };
 }
 
+const noBody: Framing = { kind: 'none' };
+
+function hostOf(fields: readonly Field[]): string {
+  let host: string | undefined;
+  for (const { key, value } of fields) {
+    if (key !== 'host') continue;
+    if (host !== undefined) throw new BadMessage('exactly one Host is needed');
+    host = value;
+  }
+  if (host === undefined) throw new BadMessage('exactly one Host is needed');
+  return host;
+}
+
 function parseRequestLine(line: string): Pick<RequestHead, 'method' | 'target' | 'version'> {
-  const parts = line.split(' ');
-  const [method = '', target = '', version = ''] = parts;
+  const methodEnd = line.indexOf(' ');
+  const targetEnd = line.indexOf(' ', methodEnd + 1);
+  const method = line.slice(0, Math.max(methodEnd, 0));
+  const target = line.slice(methodEnd + 1, Math.max(targetEnd, 0));
+  const version = line.slice(targetEnd + 1);
   if (method === 'PRI' && target === '*' && version === 'HTTP/2.0') {
     throw new Refusal('HTTP2_REFUSED', 'this port speaks HTTP/1.1 only');
   }
-  if (parts.length !== 3 || !isToken(method) || target === '') throw new BadMessage('the request line is malformed');
+  if (targetEnd < 0 || !isToken(method) || target === '') throw new BadMessage('the request line is malformed');
   if (version !== 'HTTP/1.1' && version !== 'HTTP/1.0') {
     if (!isVersion(version)) throw new BadMessage('the request line is malformed');
     throw new Refusal('VERSION_NOT_SUPPORTED', 'this port speaks HTTP/1.1 only');
@@ -94,8 +105,13 @@ function originForm(target: string, host: string): string {
   return path.startsWith('/') ? path : `/${path}`;
 }
 
-const hostChars = new Set('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_');
-const ipv6Chars = new Set('0123456789abcdefABCDEF:.');
+const bytesOf = (chars: string) => {
+  const bytes = new Uint8Array(256);
+  for (const byte of Buffer.from(chars)) bytes[byte] = 1;
+  return bytes;
+};
+const hostBytes = bytesOf('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_');
+const ipv6Bytes = bytesOf('0123456789abcdefABCDEF:.');
 
 function isHost(text: string): boolean {
   const isIpv6 = text.startsWith('[');
@@ -103,7 +119,8 @@ function isHost(text: string): boolean {
   const name = isIpv6 ? text.slice(1, nameEnd - 1) : text.slice(0, nameEnd);
   const port = text.slice(nameEnd);
   if (name === '' || text.length > 300) return false;
-  for (const char of name) if (!(isIpv6 ? ipv6Chars : hostChars).has(char)) return false;
+  const allowed = isIpv6 ? ipv6Bytes : hostBytes;
+  for (let at = 0; at < name.length; at++) if (allowed[name.charCodeAt(at)] !== 1) return false;
   return port === '' || (port.startsWith(':') && port.length <= 6 && isDigits(port.slice(1)));
 }
 

@@ -10,7 +10,7 @@ export interface Place {
   readonly guestHost?: string; // As the guest was told, where that differs: a token is left out.
 }
 
-type Rewrite = (value: string, place: Place) => string;
+export type Rewrite = (value: string, place: Place) => string;
 
 export const rewriters: ReadonlyMap<string, Rewrite> = new Map<string, Rewrite>([
   ['location', rewriteReference],
