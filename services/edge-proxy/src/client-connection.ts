@@ -2,15 +2,17 @@
 // its turn is held, up to a bound; answers leave in the order of the requests.
 import type { Socket } from 'node:net';
 
-import { BadMessage, findHeadEnd } from './domain/fields.ts';
+import { BadMessage, findHeadEnd, upTo } from './domain/fields.ts';
 import type { Sender } from './domain/forwarding.ts';
 import { Refusal, answerBytes, refusalBytes, refusals } from './domain/refusal.ts';
 import { type RequestHead, maxHeadBytes, parseRequestHead } from './domain/request-head.ts';
-import { routeOf } from './domain/route.ts';
+import { type GuestRoute, routeOf } from './domain/route.ts';
 import { Exchange, type ExchangeEvents, type ExchangeOptions } from './exchange.ts';
+import type { FailureCode, FailureLog } from './failure-log.ts';
 
 export interface ConnectionOptions extends ExchangeOptions {
   readonly domain: string; // Of `{port}-{sandbox id}.{domain}`.
+  readonly failures: FailureLog;
   readonly headTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly halfOpenTimeoutMs: number; // For the answer to a client that will send nothing more.
@@ -40,6 +42,7 @@ export class ClientConnection {
   #heldBytes = 0;
   #scanned = 0; // Of what is held, while it is a part of a head.
   #request: RequestHead | undefined;
+  #route: GuestRoute | undefined;
   #exchange: Exchange | undefined;
   #exchangeTakesBytes = false;
   #isReading = false;
@@ -78,7 +81,10 @@ export class ClientConnection {
       mayKeepAlive: () => this.#mayKeepAlive(),
       ended: (keepsAlive) => (keepsAlive ? this.#next() : this.#finish()),
       refused: (refusal) => this.#refuse(refusal),
-      broke: () => this.#socket.resetAndDestroy(),
+      broke: (why) => {
+        this.#tell(refusalOf(why).code, why);
+        this.#socket.resetAndDestroy();
+      },
     };
   }
 
@@ -134,7 +140,7 @@ export class ClientConnection {
     const isEmptyLine = held[0] === CR && held[1] === LF && this.#scanned === 0;
     const bytes = isEmptyLine ? held.subarray(2) : held;
     try {
-      const end = findHeadEnd(bytes.subarray(0, maxHeadBytes), this.#scanned);
+      const end = findHeadEnd(upTo(bytes, maxHeadBytes), this.#scanned);
       if (end === undefined) {
         if (bytes.length >= maxHeadBytes) throw new Refusal('HEAD_TOO_LARGE', `the head is over ${maxHeadBytes} bytes`);
         this.#scanned = bytes.length;
@@ -145,7 +151,7 @@ export class ClientConnection {
       this.#scanned = 0;
       this.#stopHeadTimer();
       if (end < bytes.length) this.#hold(bytes.subarray(end));
-      this.#begin(parseRequestHead(bytes.subarray(0, end)));
+      this.#begin(parseRequestHead(upTo(bytes, end)));
     } catch (error) {
       this.#refuse(error);
     }
@@ -161,6 +167,7 @@ export class ClientConnection {
       this.#answer(answerBytes({ status: 200, phrase: 'OK' }, '{"status":"ok"}', options), keepsAlive);
       return;
     }
+    this.#route = route;
     this.#events.busy();
     this.#exchange = new Exchange(this.#socket, this.#sender, this.#options, this.#exchangeEvents);
     void this.#exchange.start(request, route); // Settles every outcome itself.
@@ -175,7 +182,7 @@ export class ClientConnection {
 
   #refuse(error: unknown): void {
     const refusal = refusalOf(error);
-    if (refusal.code === 'INTERNAL') this.#options.log.error({ err: refusal.cause ?? refusal }, 'exchange failed');
+    this.#tell(refusal.code, refusal.code === 'INTERNAL' ? (refusal.cause ?? refusal) : refusal);
     this.#options.answered?.(refusals[refusal.code].status, 'edge');
     const request = this.#request;
     const isWhole = request !== undefined && (this.#exchange?.isRequestComplete ?? request.framing.kind === 'none');
@@ -194,6 +201,7 @@ export class ClientConnection {
     this.#exchange = undefined;
     this.#exchangeTakesBytes = false;
     this.#request = undefined;
+    this.#route = undefined;
     if (this.#heldBytes > 0) this.#readHeads();
     else if (this.#socket.readableEnded || !this.#events.mayKeepAlive()) this.#finish();
     else this.#events.idle();
@@ -251,7 +259,13 @@ export class ClientConnection {
     this.#isFinished = true;
     this.#stopHeadTimer();
     this.#events.busy();
-    this.#exchange?.cancel();
+    const wasLeft = this.#exchange?.cancel() === true && this.#events.mayKeepAlive();
+    if (wasLeft) this.#tell('CLIENT_LEFT');
+  }
+
+  #tell(code: FailureCode, error?: unknown): void {
+    const where = this.#route && { sandbox: this.#route.sandboxId, port: this.#route.port };
+    this.#options.failures.add({ code, client: this.#sender.address, ...where, error });
   }
 }
 

@@ -3,7 +3,6 @@
 import type { Socket } from 'node:net';
 
 import type { SandboxId } from '@wrenn/kit/ids';
-import type { Log } from '@wrenn/kit/log';
 
 import type { Admission } from './domain/access.ts';
 import { BodyScanner } from './domain/body-scanner.ts';
@@ -37,7 +36,6 @@ export interface ExchangeOptions {
   readonly guests: Guests;
   readonly admit: Admit;
   readonly shares: Shares<SandboxId>;
-  readonly log: Log;
 }
 
 export interface ExchangeEvents {
@@ -46,7 +44,7 @@ export interface ExchangeEvents {
   mayKeepAlive(): boolean; // The client's connection can serve another request.
   ended(keepsAlive: boolean): void;
   refused(refusal: unknown): void; // The client was sent nothing of a response.
-  broke(): void; // The client was sent a part of a response, and the rest will not come.
+  broke(why: unknown): void; // The client was sent a part of a response, and the rest will not come.
 }
 
 // Methods that change nothing may be sent again when a kept connection turns out to be closed.
@@ -130,9 +128,11 @@ export class Exchange implements GuestUser {
     this.#refuse(new Refusal('GUEST_TIMEOUT', 'the sandbox did not answer'));
   }
 
-  // The client is gone, or will not be served further.
-  cancel(): void {
+  // The client is gone, or will not be served further. Returns whether anything was left to do for it.
+  cancel(): boolean {
+    const wasUnderWay = !this.#hasEnded && !this.isTunnel;
     this.#end(false);
+    return wasUnderWay;
   }
 
   guestSent(bytes: Buffer): void {
@@ -174,10 +174,12 @@ export class Exchange implements GuestUser {
       answered: (status) => this.#options.answered?.(status, 'guest'),
       upgraded: () => this.#events.takesBytes(),
     });
+    const isWhole = this.isRequestComplete;
     // A body that came along goes out in the same write.
-    guest.socket.cork();
+    if (!isWhole) guest.socket.cork();
     guest.socket.write(requestForGuest(request, route, this.#sender), 'latin1');
-    if (!this.isRequestComplete) this.#events.takesBytes();
+    if (isWhole) return;
+    this.#events.takesBytes();
     guest.socket.uncork();
   }
 
@@ -196,10 +198,8 @@ export class Exchange implements GuestUser {
   #refuse(error: unknown): void {
     if (this.#hasEnded) return;
     const { hasStarted } = this;
-    const { sandboxId, port } = this.#sent!.route;
-    this.#options.log.debug({ err: error, sandbox: sandboxId, port }, 'exchange failed');
     this.#end(false);
-    if (hasStarted) this.#events.broke();
+    if (hasStarted) this.#events.broke(error);
     else this.#events.refused(error);
   }
 

@@ -9,6 +9,7 @@ import { ClientConnection, type ConnectionOptions } from './client-connection.ts
 import { Refusal, refusalBytes } from './domain/refusal.ts';
 import { Shares } from './domain/shares.ts';
 import type { Admit, Answered, Guests } from './exchange.ts';
+import { FailureLog } from './failure-log.ts';
 
 export interface EdgeOptions {
   readonly guests: Guests;
@@ -31,14 +32,17 @@ export class EdgeServer {
   readonly #sockets = new Set<Socket>();
   readonly #idle = new Set<ClientConnection>(); // The one that has waited longest first.
   readonly #connection: ConnectionOptions;
+  readonly #failures: FailureLog;
   readonly #closedTraffic = { receivedBytes: 0, sentBytes: 0 };
   #isClosing = false;
 
   constructor(options: EdgeOptions) {
     this.#options = options;
     this.#maxConnections = options.maxConnections ?? 10_000;
+    this.#failures = new FailureLog(options);
     this.#connection = {
       ...options,
+      failures: this.#failures,
       headTimeoutMs: options.headTimeoutMs ?? 10_000,
       // Above the 600 s after which common load balancers give up on a silent server.
       idleTimeoutMs: options.idleTimeoutMs ?? 620_000,
@@ -89,6 +93,7 @@ export class EdgeServer {
     for (const connection of this.#idle) connection.closeIfIdle();
     await closed;
     clearTimeout(cut);
+    this.#failures.close();
   }
 
   #accept(socket: Socket): void {

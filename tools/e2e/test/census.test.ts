@@ -10,6 +10,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Connection, carriedBetween, censusOf } from '../src/census.ts';
 import { GuestFiles, messagesOf } from '../src/guest-files.ts';
 import type { Guest } from '../src/guest.ts';
+import { Terminal, newTerminal } from '../src/terminal.ts';
 import { endsWithoutLeaks, useMesh } from '../src/use-mesh.ts';
 
 const mesh = useMesh({ templates: ['debian'] });
@@ -55,6 +56,8 @@ function start(command: string, args: string[], hasStdin = false) {
   return mesh.now.client.processes.start({ sandboxId: guest.id, process: { command, args }, hasStdin });
 }
 
+const interactiveWays = ['client > gateway', 'gateway > vm-runtime', 'vm-runtime > guest:49983'];
+
 // A command that gives back what it is given.
 async function commands(): Promise<Traffic> {
   const events = start('cat', [], true)[Symbol.asyncIterator]();
@@ -62,7 +65,7 @@ async function commands(): Promise<Traffic> {
   const pid = first.done || first.value.event?.event.case !== 'started' ? 0 : first.value.event.event.value.pid;
   const process = { selector: { case: 'pid', value: pid } } as const;
   return {
-    ways: ['client > gateway', 'gateway > vm-runtime', 'vm-runtime > guest:49983'],
+    ways: interactiveWays,
     async move() {
       const data = Buffer.alloc(movedBytes / 16);
       for (let sent = 0; sent < movedBytes; sent += data.length) {
@@ -74,6 +77,25 @@ async function commands(): Promise<Traffic> {
       }
     },
     close: () => void events.return?.(),
+  };
+}
+
+// The same at a terminal.
+async function terminal(): Promise<Traffic> {
+  const command = newTerminal('census', 'sh', '-c', 'stty raw -echo; echo ready; exec cat');
+  const shown = new Terminal(mesh.now.client, { sandboxId: guest.id, terminal: command });
+  let back = await shown.until('ready\n');
+  const keys = Buffer.alloc(movedBytes / 64, 'k');
+  return {
+    ways: interactiveWays,
+    async move() {
+      for (let sent = 0; sent < movedBytes; sent += keys.length) {
+        await shown.type(keys);
+        back += keys.length;
+        await eventually('it is back', () => shown.output.length >= back, 30_000);
+      }
+    },
+    close: () => void shown[Symbol.asyncDispose](),
   };
 }
 
@@ -187,7 +209,7 @@ beforeAll(async () => {
   await start('python3', ['-c', server])[Symbol.asyncIterator]().next();
   const url = `http://${mesh.now.mesh.addresses.edgeProxy}/proxy/${guest.id}/8000/1`;
   await eventually('it is served', async () => (await fetch(url)).ok, 30_000);
-  for (const [name, open] of Object.entries({ commands, upload, download, pages, webSocket })) {
+  for (const [name, open] of Object.entries({ commands, terminal, upload, download, pages, webSocket })) {
     lanes.set(name, await open());
   }
 });
@@ -196,7 +218,9 @@ afterAll(() => {
   for (const { close } of lanes.values()) close();
 });
 
-const shared = new Set(['upload', 'download']); // Two uses of one lane.
+// Two uses of one lane.
+const laneOf = (name: string) =>
+  ({ commands: 'interactive', terminal: 'interactive', upload: 'bulk', download: 'bulk' })[name] ?? name;
 
 test('each lane has connections of its own from end to end, while all others are open', async () => {
   const carriers = new Map<string, string>();
@@ -209,7 +233,7 @@ test('each lane has connections of its own from end to end, while all others are
     for (const { id, way, byteCount } of busy) {
       expect(byteCount, way).toBeGreaterThan(movedBytes / 2);
       const other = carriers.get(id);
-      if (other !== undefined && !(shared.has(name) && shared.has(other))) {
+      if (other !== undefined && laneOf(name) !== laneOf(other)) {
         expect.unreachable(`${way} carries ${other} and ${name}`);
       }
       carriers.set(id, name);
