@@ -15,11 +15,13 @@ import { GrpcGuestFiles } from './adapters/grpc-guest-files.ts';
 import { HttpGuestBytes } from './adapters/http-guest-bytes.ts';
 import {
   type BulkCounted,
+  type BulkDrained,
   type BulkGuest,
   BulkGuests,
   type BulkMessage,
   type BulkSettings,
 } from './domain/bulk-guests.ts';
+import { CountedBytes } from './domain/counted-bytes.ts';
 import { filesystemHandlers } from './filesystem-server.ts';
 
 if (!parentPort) throw new Error('this is a thread of vm-runtime, not a program');
@@ -47,6 +49,7 @@ main.on('message', (message: BulkMessage) => {
   if (message.kind === 'stop') void stop(); // Its failure ends the thread, which the main thread sees.
   else if (message.kind === 'log level') log.level = message.logLevel;
   else if (message.kind === 'count') void count(); // Never rejects: what cannot be read is left out.
+  else if (message.kind === 'drain') void drain(message); // Never rejects.
   else guests.take(message);
 });
 const port = await rpc.listen(settings.listen);
@@ -56,7 +59,16 @@ main.postMessage({ port });
 function dial(guestAddress: string, accessToken: string): BulkGuest {
   const connection = new AgentConnection(guestAddress, accessToken);
   const files = new GrpcGuestFiles(connection, 'bulk');
-  return { files, bytes: new HttpGuestBytes(connection, files), close: (why) => connection.close(why) };
+  return {
+    files,
+    bytes: new CountedBytes(new HttpGuestBytes(connection, files)),
+    close: (why) => connection.close(why),
+  };
+}
+
+async function drain({ sandboxId, limitMs }: Extract<BulkMessage, { kind: 'drain' }>): Promise<void> {
+  const left = await guests.drain(sandboxId, limitMs);
+  main.postMessage({ drained: sandboxId, left } satisfies BulkDrained);
 }
 
 async function count(): Promise<void> {

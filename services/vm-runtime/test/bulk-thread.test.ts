@@ -109,6 +109,26 @@ test('a sandbox that ends cuts its transfers at once, and no others', async () =
   await drain(whole);
 });
 
+test('transfers of a sandbox that is to be paused are waited for, and what is cut then says so', async () => {
+  const { thread, files } = await startThread();
+  const sandboxId = newSandboxId();
+  const agent = await agentWith(Buffer.alloc(100 * 2 ** 20));
+  thread.add(sandboxId, agent.address, 'token');
+  const stream = files.read({ sandboxId, path })[Symbol.asyncIterator]();
+  await stream.next();
+  expect(await thread.drain(sandboxId, 5)).toBe(1);
+  const drained = thread.drain(sandboxId, 60_000);
+  for (let next = await stream.next(); !next.done; next = await stream.next());
+  expect(await drained).toBe(0);
+  const cut = files.read({ sandboxId, path })[Symbol.asyncIterator]();
+  await cut.next();
+  thread.remove(sandboxId, 'SANDBOX_PAUSED');
+  const drain = async () => {
+    for (let next = await cut.next(); !next.done; next = await cut.next());
+  };
+  await expect(drain()).rejects.toMatchObject({ reason: 'SANDBOX_PAUSED' });
+});
+
 test('a thread that crashes is started anew on its port and knows its sandboxes', async () => {
   const { thread, port, workers, files } = await startThread();
   const agent = await agentWith(Buffer.from('still here'));

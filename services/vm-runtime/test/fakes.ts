@@ -236,6 +236,10 @@ export class FakeBulk implements BulkServer {
     this.guests.set(sandboxId, `${guestAddress} ${accessToken}`);
   }
 
+  async drain(): Promise<number> {
+    return 0;
+  }
+
   remove(sandboxId: SandboxId): void {
     this.guests.delete(sandboxId);
   }

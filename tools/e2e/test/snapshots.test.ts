@@ -222,7 +222,7 @@ test('a pause waits a moment for files that are on their way, and cuts what take
   const whole = files.write('/root/whole', slowly(ended.signal));
   await eventually('it is being written', isOpen, patienceMs);
   const paused = guest.pause();
-  await sleep(300);
+  await sleep(100);
   ended.abort();
   expect((await whole)?.sizeBytes).toBeGreaterThan(0n);
   await paused;

@@ -52,10 +52,7 @@ export class AgentExchange implements Disposable {
 
   // As a caller is told of it: what went wrong on the way here, and whose fault it was.
   failure(error: unknown, caller: AbortSignal): unknown {
-    if (error instanceof WrennError) return this.#connection.translated(error);
-    if (this.#connection.gone.aborted) {
-      return new WrennError('VMM_DIED', 'the sandbox ended during the call', { cause: error });
-    }
+    if (error instanceof WrennError || this.#connection.gone.aborted) return this.#connection.translated(error);
     if (caller.aborted) return new WrennError('CANCELLED', 'the caller left', { cause: error });
     const code = String((error as NodeJS.ErrnoException).code ?? '');
     const isGarbage = code.startsWith('HPE_') || code === 'HEADERS_OVERFLOW';

@@ -8,7 +8,7 @@ import type { Log, LogLevel } from '@wrenn/kit/log';
 import type { Family } from '@wrenn/kit/metrics/family';
 import { labelled } from '@wrenn/kit/metrics/registry';
 
-import type { BulkCounted, BulkListening, BulkMessage, BulkSettings } from '../domain/bulk-guests.ts';
+import type { BulkCounted, BulkDrained, BulkListening, BulkMessage, BulkSettings } from '../domain/bulk-guests.ts';
 import type { CloseReason } from '../domain/guest-agent.ts';
 import type { BulkServer } from '../domain/vm.ts';
 
@@ -16,6 +16,7 @@ const firstDelayMs = 50;
 const maxDelayMs = 5000;
 const healthyAfterMs = 10_000;
 const stopLimitMs = 8000;
+const drainAnswerMs = 500;
 
 export type StartWorker = (settings: BulkSettings) => Worker;
 
@@ -37,6 +38,7 @@ export class BulkThread implements BulkServer {
   #port = 0;
   #counted: PromiseWithResolvers<readonly Family[]> | undefined;
   #logLevel: LogLevel;
+  readonly #draining = new Map<SandboxId, (left: number) => void>();
 
   constructor(settings: BulkSettings, log: Log, startWorker: StartWorker = startBulkWorker) {
     this.#settings = settings;
@@ -59,6 +61,20 @@ export class BulkThread implements BulkServer {
 
   remove(sandboxId: SandboxId, why: CloseReason): void {
     if (this.#guests.delete(sandboxId)) this.#tell({ kind: 'remove', sandboxId, why });
+  }
+
+  // One drain of a sandbox at a time. A thread that ends has cut its transfers: nobody waits for its word.
+  async drain(sandboxId: SandboxId, limitMs: number): Promise<number> {
+    const { promise, resolve } = Promise.withResolvers<number>();
+    this.#draining.set(sandboxId, resolve);
+    this.#tell({ kind: 'drain', sandboxId, limitMs });
+    const timer = setTimeout(() => resolve(0), limitMs + drainAnswerMs);
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#draining.delete(sandboxId);
+    }
   }
 
   setLogLevel(logLevel: LogLevel): void {
@@ -119,8 +135,9 @@ export class BulkThread implements BulkServer {
     this.#worker = worker;
     const begun = Promise.withResolvers<BulkListening>();
     const ended = Promise.withResolvers<void>();
-    worker.on('message', (message: BulkListening | BulkCounted) => {
+    worker.on('message', (message: BulkListening | BulkCounted | BulkDrained) => {
       if ('port' in message) begun.resolve(message);
+      else if ('drained' in message) this.#draining.get(message.drained)?.(message.left);
       else this.#hasCounted(message);
     });
     worker.on('error', (error) => {
@@ -130,6 +147,7 @@ export class BulkThread implements BulkServer {
     worker.once('exit', () => {
       if (this.#worker === worker) this.#worker = undefined;
       begun.reject(new Error('the bulk thread ended before it served'));
+      for (const resolve of this.#draining.values()) resolve(0);
       ended.resolve();
     });
     for (const guest of this.#guests.values()) worker.postMessage(guest);

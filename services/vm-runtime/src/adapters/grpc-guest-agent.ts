@@ -34,6 +34,9 @@ const entropyBytes = 64;
 // A SYN that the booting guest does not see yet is not repeated by the kernel for a second: ask anew.
 const dialTimeoutMs = 100;
 const dialPauseMs = 10;
+// How far a guest's clock may be behind, and how often it is set until it is not.
+const clockToleranceMs = 500;
+const initAttempts = 3;
 
 export class GrpcAgentDialer implements AgentDialer {
   readonly #limits: StreamLimits | undefined;
@@ -70,14 +73,19 @@ class GrpcGuestAgent implements GuestAgent {
       templateId: identity.template,
       hostname: identity.sandboxId,
       env: { ...identity.env },
-      time: timestampNow(),
       defaultUser: identity.defaultUser,
       entropy: randomBytes(entropyBytes),
       accessToken: this.#connection.accessToken,
     };
     const service = this.#connection.client('control', AgentService);
     this.#connection.isPausing = false;
-    await this.#connection.asked(() => service.init(request, this.#connection.as('', call)));
+    // What took its time on the way set an old clock.
+    for (let attempt = 1; attempt <= initAttempts; attempt++) {
+      const askedAtMs = performance.now();
+      const now = { ...request, time: timestampNow() };
+      await this.#connection.asked(() => service.init(now, this.#connection.as('', call)));
+      if (performance.now() - askedAtMs < clockToleranceMs) return;
+    }
   }
 
   async drain(limitMs: number, call: OutboundCall): Promise<number> {

@@ -6,6 +6,7 @@ import type { SandboxId } from '@wrenn/kit/ids';
 import type { LogLevel } from '@wrenn/kit/log';
 import type { Family } from '@wrenn/kit/metrics/family';
 
+import type { CountedBytes } from './counted-bytes.ts';
 import type { CloseReason } from './guest-agent.ts';
 import type { ServedFiles } from './guest-files.ts';
 
@@ -19,13 +20,14 @@ export interface BulkSettings {
 export type BulkMessage =
   | { readonly kind: 'add'; readonly sandboxId: SandboxId; readonly guestAddress: string; readonly accessToken: string }
   | { readonly kind: 'remove'; readonly sandboxId: SandboxId; readonly why: CloseReason }
+  | { readonly kind: 'drain'; readonly sandboxId: SandboxId; readonly limitMs: number }
   | { readonly kind: 'log level'; readonly logLevel: LogLevel }
   | { readonly kind: 'count' }
   | { readonly kind: 'stop' };
 
 type GuestMessage = Extract<BulkMessage, { kind: 'add' | 'remove' }>;
 
-// To the main thread: once, and whenever it has asked it to count.
+// To the main thread: once, and whenever it has asked it to count or to drain.
 export interface BulkListening {
   readonly port: number;
 }
@@ -33,7 +35,13 @@ export interface BulkCounted {
   readonly families: readonly Family[];
 }
 
+export interface BulkDrained {
+  readonly drained: SandboxId;
+  readonly left: number;
+}
+
 export interface BulkGuest extends ServedFiles {
+  readonly bytes: CountedBytes;
   // Cuts its transfers.
   close(why: CloseReason): void;
 }
@@ -52,6 +60,11 @@ export class BulkGuests {
     if (message.kind === 'add') {
       this.#guests.set(message.sandboxId, this.#dial(message.guestAddress, message.accessToken));
     }
+  }
+
+  // How many transfers are left after the limit; none where nobody is known.
+  async drain(sandboxId: SandboxId, limitMs: number): Promise<number> {
+    return (await this.#guests.get(sandboxId)?.bytes.drain(limitMs)) ?? 0;
   }
 
   // Errors: SANDBOX_NOT_FOUND.

@@ -8,7 +8,7 @@ import { setAttributes } from '@wrenn/kit/telemetry/span';
 import type { Snapshot } from '@wrenn/proto/wrenn/snapshotstore/v1/snapshotstore';
 
 import type { BootParts } from './boot-vm.ts';
-import type { FreezeOrder, FrozenRecord, RunningVm } from './vm.ts';
+import type { BulkServer, FreezeOrder, FrozenRecord, RunningVm } from './vm.ts';
 import { whileAway } from './while-away.ts';
 
 const drainLimitMs = 2000;
@@ -17,10 +17,22 @@ const quiesceLimitMs = 2000;
 const goOnLimitMs = 5000;
 const stageLimitMs = 10_000;
 
-// Files that are nearly there arrive whole; the rest is cut. An agent that does not answer tells so when it is quiesced.
-export async function drainVm({ agent }: RunningVm, caller: CallDeadline, timer: StageTimer, log: Log): Promise<void> {
+// Files that are nearly there arrive whole; the rest is cut. The agent waits for those by URL, the bulk thread for the
+// rest of those by gRPC. An agent that does not answer tells so when it is quiesced.
+export async function drainVm(
+  bulk: BulkServer,
+  { agent, facts }: RunningVm,
+  caller: CallDeadline,
+  timer: StageTimer,
+  log: Log,
+): Promise<void> {
+  const drain = () =>
+    Promise.all([
+      agent.drain(drainLimitMs, within(caller, drainAnswerLimitMs)),
+      bulk.drain(facts.guest.sandboxId, drainLimitMs),
+    ]);
   try {
-    const left = await timer.time('drain', () => agent.drain(drainLimitMs, within(caller, drainAnswerLimitMs)));
+    const [left] = await timer.time('drain', drain);
     setAttributes({ 'wrenn.transfers.cut': left });
   } catch (error) {
     log.warn({ err: error }, 'transfers not waited for');

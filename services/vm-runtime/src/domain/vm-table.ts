@@ -213,7 +213,7 @@ export class VmTable {
   async #freeze(vm: Vm, running: RunningVm, order: FreezeOrder, caller: CallDeadline, timer: StageTimer) {
     const createdAtMs = vm.createdAt.getTime();
     const { guestAddress, accessToken } = running.facts;
-    await drainVm(running, caller, timer, this.#parts.log);
+    await drainVm(this.#parts.bulk, running, caller, timer, this.#parts.log);
     this.#parts.bulk.remove(vm.sandboxId, 'SANDBOX_PAUSED');
     this.#parts.consoles.remove(vm.sandboxId);
     try {

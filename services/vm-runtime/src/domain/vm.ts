@@ -184,6 +184,8 @@ export interface Consoles {
 // Where the files of running sandboxes are served, apart from all else.
 export interface BulkServer {
   add(sandboxId: SandboxId, guestAddress: string, accessToken: string): void;
+  // Resolves once none of its transfers is under way, or with how many are when the limit is over.
+  drain(sandboxId: SandboxId, limitMs: number): Promise<number>;
   // Cuts its transfers. Idempotent.
   remove(sandboxId: SandboxId, why: CloseReason): void;
 }
