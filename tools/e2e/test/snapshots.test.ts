@@ -217,7 +217,7 @@ test('a pause waits a moment for files that are on their way, and cuts what take
   const ended = new AbortController();
   const isOpen = async () => (await guest.sh('ls -l /proc/1/fd')).includes('/root/');
   async function* slowly(until: AbortSignal) {
-    for (; !until.aborted; await sleep(100)) yield Buffer.alloc(MiB, 'a');
+    for (; !until.aborted; await sleep(100)) yield Buffer.alloc(1024, 'a');
   }
   const whole = files.write('/root/whole', slowly(ended.signal));
   await eventually('it is being written', isOpen, patienceMs);

@@ -36,7 +36,7 @@ const dialTimeoutMs = 100;
 const dialPauseMs = 10;
 // How far a guest's clock may be behind, and how often it is set until it is not.
 const clockToleranceMs = 500;
-const initAttempts = 3;
+const initAttempts = 5;
 
 export class GrpcAgentDialer implements AgentDialer {
   readonly #limits: StreamLimits | undefined;
