@@ -163,7 +163,8 @@ export class Exchange implements GuestUser {
   #join({ request, route, toClient }: Admission, guest: GuestConnection): void {
     this.#guest = guest;
     guest.serve(this);
-    const place = { ...route, host: this.#sent!.request.host, guestHost: request.host };
+    const { port, prefix } = route;
+    const place = { port, prefix, host: this.#sent!.request.host, guestHost: request.host };
     this.#response = new GuestResponse(request, { place, toClient }, this.#client, guest.socket, {
       mayKeepAlive: () => this.isRequestComplete && request.upgrade === undefined && this.#events.mayKeepAlive(),
       ended: ({ keepsAlive, isClean }) => {

@@ -36,6 +36,7 @@ export class GuestConnection {
       events.closed(this);
       this.#user?.guestBroke(this.#error);
     });
+    socket.resume();
   }
 
   get isIdle(): boolean {

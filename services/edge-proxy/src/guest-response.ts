@@ -130,11 +130,9 @@ export class GuestResponse {
   }
 
   #headFor(response: ResponseHead): string {
-    return responseForClient(response, {
-      ...this.#terms,
-      method: this.#request.method,
-      keepsAlive: this.#keepsAlive,
-    });
+    const { place, toClient } = this.#terms;
+    const { method } = this.#request;
+    return responseForClient(response, { place, toClient, method, keepsAlive: this.#keepsAlive });
   }
 
   #takeBody(body: BodyScanner, head: string, bytes: Buffer): void {

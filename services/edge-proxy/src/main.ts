@@ -13,10 +13,13 @@ import { SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
 import { countedDial } from './adapters/counted-dial.ts';
 import { GuestConnections } from './adapters/guest-connections.ts';
 import { GuestDialer, guestRange } from './adapters/guest-dialer.ts';
+import { HopDialer } from './adapters/hop-dialer.ts';
+import { readHopSecret } from './adapters/hop-tls.ts';
 import { SandboxAddresses } from './adapters/sandbox-addresses.ts';
 import { SandboxFollower } from './adapters/sandbox-follower.ts';
 import { readEdgeConfig } from './config.ts';
 import { Gate } from './gate.ts';
+import { type DialHere, HopServer } from './adapters/hop-server.ts';
 import { countAnswers, countEdge, measuredDial } from './metrics.ts';
 import { EdgeServer } from './server.ts';
 
@@ -30,7 +33,12 @@ await runService(async () => {
   const send = (sandboxIds: string[]) => sandboxes.reportActivity({ sandboxIds }, inMs(2000));
   const activity = stop.own('activity', new ActivityReport({ send, log }));
   const addresses = new SandboxAddresses(sandboxes);
-  const dialer = new GuestDialer(addresses, guestRange);
+  const { hostId, hops, hopListen, hopSecretFile } = config;
+  const secret = hopSecretFile === undefined ? undefined : await readHopSecret(hopSecretFile);
+  const dialer = new GuestDialer(addresses, guestRange, {
+    isHere: (id) => (hostId === undefined ? hops.size === 0 : id === hostId),
+    hops: secret && new HopDialer(hops, secret),
+  });
   const guests = stop.own(
     'guest connections',
     new GuestConnections({
@@ -55,6 +63,11 @@ await runService(async () => {
     }),
   );
   countEdge(processMetrics, server, guests);
+  if (hopListen !== undefined && secret) {
+    const here = new GuestDialer(addresses, guestRange, { isHere: (id) => id === hostId });
+    const dial: DialHere = async (id, port, signal) => (await here.dial(id, port, signal)).socket;
+    await stop.own('hop server', new HopServer({ dial, secret, log })).listen(hopListen);
+  }
   let isServing = false;
   stop.own('operator side', await serveOperators({ config, log, isServing: () => isServing }));
   await server.listen(config.listen);

@@ -16,7 +16,7 @@ import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 import { SandboxService, SandboxState } from '@wrenn/proto/wrenn/v1/sandbox';
 
 import { countedDial } from '../src/adapters/counted-dial.ts';
-import { type AddressRange, GuestDialer } from '../src/adapters/guest-dialer.ts';
+import { type AddressRange, GuestDialer, type Reach } from '../src/adapters/guest-dialer.ts';
 import { GuestConnections, type GuestConnectionsOptions } from '../src/adapters/guest-connections.ts';
 import { SandboxAddresses } from '../src/adapters/sandbox-addresses.ts';
 import { SandboxFollower } from '../src/adapters/sandbox-follower.ts';
@@ -49,9 +49,12 @@ const newAccess = (): AccessForTest => ({
 interface EdgeForTest extends Partial<EdgeOptions> {
   readonly connections?: Partial<GuestConnectionsOptions>;
   readonly range?: AddressRange;
+  readonly hostId?: string; // Of the host that has its sandboxes.
+  readonly reach?: Reach;
 }
 
 export async function startEdge(options: EdgeForTest = {}) {
+  const { hostId = 'host-a' } = options;
   const sandboxId = newSandboxId();
   const sandboxes = new Map<string, string>([[sandboxId, guestAddress]]);
   const accesses = new Map<string, AccessForTest>();
@@ -73,14 +76,14 @@ export async function startEdge(options: EdgeForTest = {}) {
         const guest = sandboxes.get(id);
         if (guest === undefined) throw new WrennError('SANDBOX_NOT_FOUND', 'no such sandbox');
         const state = guest === '' ? SandboxState.PAUSED : SandboxState.RUNNING;
-        return { state, guestAddress: guest, autoResume: wakes.ids.has(id), access: accessOf(id) };
+        return { state, hostId, guestAddress: guest, autoResume: wakes.ids.has(id), access: accessOf(id) };
       },
       resolveSandbox: async ({ sandboxId: id }, call) => {
         wakes.count++;
         call.sendHeader();
         const address = await wakes.finish();
         sandboxes.set(id, address);
-        return { guestAddress: address };
+        return { hostId, guestAddress: address };
       },
       reportActivity: async ({ sandboxIds }) => {
         reported.push(...sandboxIds);
@@ -108,7 +111,7 @@ export async function startEdge(options: EdgeForTest = {}) {
   const send = (sandboxIds: string[]) => inside.reportActivity({ sandboxIds }, inMs(2000));
   const activity = new ActivityReport({ send, log, everyMs: 20 });
   const addresses = new SandboxAddresses(inside);
-  const dialer = new GuestDialer(addresses, options.range ?? { network: '127.0.0.0', prefixLength: 8 });
+  const dialer = new GuestDialer(addresses, options.range ?? { network: '127.0.0.0', prefixLength: 8 }, options.reach);
   const guests = new GuestConnections({
     resolve: (id) => addresses.resolve(id),
     dial: countedDial((id, port, signal) => dialer.dial(id, port, signal), activity),
@@ -134,6 +137,7 @@ export async function startEdge(options: EdgeForTest = {}) {
     accessOf,
     wakes,
     connections: guests,
+    dialer,
     server,
     addSandbox: () => {
       const id = newSandboxId();

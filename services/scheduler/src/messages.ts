@@ -66,10 +66,11 @@ export function accessMessage({ isSecure, publicPorts, trafficToken, accessToken
 }
 
 // For edges. Holds secrets.
-export function foundMessage({ state, guestAddress, autoResume, access }: Sandbox) {
+export function foundMessage({ state, guestAddress, hostId = '', autoResume, access }: Sandbox) {
   return {
     state: messageOfState[state],
     guestAddress: state === 'running' ? guestAddress : '',
+    hostId: state === 'running' ? hostId : '',
     autoResume,
     access: accessMessage(access),
   };

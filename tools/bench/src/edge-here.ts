@@ -10,7 +10,7 @@ const everywhere = { network: '0.0.0.0', prefixLength: 0 };
 
 // Returns its port on loopback.
 export async function serveEdge(addressOf: (id: SandboxId) => string): Promise<number> {
-  const resolve = async (id: SandboxId) => addressOf(id);
+  const resolve = async (id: SandboxId) => ({ hostId: '', address: addressOf(id) });
   const dialer = new GuestDialer({ resolve, forget: () => undefined }, everywhere);
   const guests = new GuestConnections({ resolve, dial: dialer.dial.bind(dialer) });
   const admit: Admit = async (request, route) => ({ request, route, toClient: [] });

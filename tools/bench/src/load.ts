@@ -4,7 +4,7 @@ import type { TestMesh } from '@wrenn/e2e/mesh';
 import { LoadProcess } from './load-process.ts';
 
 export type Direction = 'up' | 'down';
-export const loadPath = '/srv/load';
+export const loadPath = '/home/user/load'; // Whoever the template's commands run as may write there.
 
 export class Load extends LoadProcess {
   // Resolves once bytes flow.

@@ -1,9 +1,14 @@
 import { randomBytes } from 'node:crypto';
+import { mkdtempDisposable, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 
+import { inMs } from '@wrenn/kit/deadlines';
 import { eventually } from '@wrenn/kit/testkit/eventually';
 import { beforeAll, expect, test } from 'vitest';
 
+import { EdgeProcess } from '../src/edge-process.ts';
 import type { Guest } from '../src/guest.ts';
 import { endsWithoutLeaks, useMesh } from '../src/use-mesh.ts';
 
@@ -66,6 +71,28 @@ test('the guest agent’s port, an unserved port and unknown sandboxes are refus
   expect((await get(`8001-${guest.id}.localhost`, '/')).status).toBeGreaterThanOrEqual(500);
   expect((await get(`${port}-cl-${'0'.repeat(25)}.localhost`, '/')).status).toBe(404);
   expect((await get('elsewhere.example', '/')).status).toBeGreaterThanOrEqual(400);
+});
+
+test('an edge that is on no host reaches the guest through the edge that is on its', async () => {
+  const { scheduler } = mesh.now.mesh.addresses;
+  const { hosts } = await mesh.now.client.hosts.list({}, inMs(10_000));
+  const hostId = hosts[0]?.id ?? '';
+  await using dir = await mkdtempDisposable(join(tmpdir(), 'wrenn-hop-'));
+  const secretFile = join(dir.path, 'secret');
+  await writeFile(secretFile, randomBytes(32), { mode: 0o600 });
+  const both = { WRENN_SCHEDULER: scheduler, WRENN_HOP_SECRET_FILE: secretFile };
+  await using host = await EdgeProcess.start({ ...both, WRENN_HOST_ID: hostId, WRENN_HOP_LISTEN: '127.0.0.1:0' }, 2);
+  const page = async (edgePort?: number) => {
+    const response = await fetch(`http://127.0.0.1:${edgePort}/proxy/${guest.id}/${port}/`);
+    return { status: response.status, body: await response.text() };
+  };
+  for (const hopPort of host.ports) {
+    await using front = await EdgeProcess.start({ ...both, WRENN_HOPS: `${hostId}=127.0.0.1:${hopPort}` }, 1);
+    const { status, body } = await page(front.ports[0]);
+    // Of the two that the host's edge serves, one is for clients and takes no edge anywhere.
+    if (hopPort === host.ports[0]) expect([status, body]).toEqual([200, '<h1>hello from inside</h1>\n']);
+    else expect([status, body]).toEqual([503, expect.stringContaining('SERVICE_UNAVAILABLE')]);
+  }
 });
 
 endsWithoutLeaks(mesh);

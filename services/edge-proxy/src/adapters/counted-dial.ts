@@ -6,9 +6,10 @@ import type { Dial } from './guest-connections.ts';
 
 export function countedDial(dial: Dial, activity: Activity): Dial {
   return async (id, port, signal) => {
-    const socket = await dial(id, port, signal);
+    const reached = await dial(id, port, signal);
+    const { socket } = reached;
     const use = activity.use(id, () => socket.bytesRead + socket.bytesWritten);
     socket.once('close', () => use[Symbol.dispose]());
-    return socket;
+    return reached;
   };
 }

@@ -1,4 +1,4 @@
-// Connections to guests, kept for the next request to the same place. A place is sandbox, port and address,
+// Connections to guests, kept for the next request to the same place. A place is sandbox, port, host and address,
 // so what was kept for a sandbox is never used once it has moved; when it changes its state all is closed.
 import type { Socket } from 'node:net';
 
@@ -6,13 +6,14 @@ import type { SandboxId } from '@wrenn/kit/ids';
 
 import type { Guests, TakeOptions } from '../exchange.ts';
 import { GuestConnection, type GuestConnectionEvents } from '../guest-connection.ts';
+import type { Reached, Whereabouts } from './guest-dialer.ts';
 import type { SandboxListener } from './sandbox-follower.ts';
 
 // Connects to a port of a sandbox, or throws a Refusal.
-export type Dial = (id: SandboxId, port: number, signal: AbortSignal) => Promise<Socket>;
+export type Dial = (id: SandboxId, port: number, signal: AbortSignal) => Promise<Reached>;
 
 export interface GuestConnectionsOptions {
-  readonly resolve: (id: SandboxId) => Promise<string>;
+  readonly resolve: (id: SandboxId) => Promise<Whereabouts>;
   readonly dial: Dial;
   readonly maxIdlePerPlace?: number;
   readonly maxIdle?: number;
@@ -66,8 +67,8 @@ export class GuestConnections implements Guests, SandboxListener {
     try {
       for (;;) {
         const { changes } = sandbox;
-        const socket = await this.#options.dial(id, port, signal);
-        if (changes === sandbox.changes) return this.#opened(id, port, sandbox, socket);
+        const { socket, at } = await this.#options.dial(id, port, signal);
+        if (changes === sandbox.changes) return this.#opened(id, placeOf(id, port, at), sandbox, socket);
         // It has moved meanwhile, and the address may be another's by now.
         socket.destroy();
       }
@@ -101,7 +102,7 @@ export class GuestConnections implements Guests, SandboxListener {
     }
   }
 
-  #opened(id: SandboxId, port: number, sandbox: Sandbox, socket: Socket): GuestConnection {
+  #opened(id: SandboxId, place: string, sandbox: Sandbox, socket: Socket): GuestConnection {
     const { changes } = sandbox;
     const events: GuestConnectionEvents = {
       freed: (connection) => {
@@ -114,7 +115,7 @@ export class GuestConnections implements Guests, SandboxListener {
         this.#forgetIfUnused(id, sandbox);
       },
     };
-    const connection = new GuestConnection(socket, placeOf(id, port, socket.remoteAddress ?? ''), events);
+    const connection = new GuestConnection(socket, place, events);
     sandbox.connections.add(connection);
     return connection;
   }
@@ -165,6 +166,6 @@ export class GuestConnections implements Guests, SandboxListener {
   }
 }
 
-function placeOf(id: SandboxId, port: number, address: string): string {
-  return `${id}/${port}/${address}:${port}`;
+function placeOf(id: SandboxId, port: number, { hostId, address }: Whereabouts): string {
+  return `${id}/${port}/${hostId}/${address}`;
 }

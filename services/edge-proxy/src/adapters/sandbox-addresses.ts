@@ -11,10 +11,11 @@ import { SandboxState } from '@wrenn/proto/wrenn/v1/sandbox';
 
 import type { Access } from '../domain/access.ts';
 import { Refusal, notFound } from '../domain/refusal.ts';
+import type { Whereabouts } from './guest-dialer.ts';
 
 interface Found {
   readonly access: Access;
-  readonly address: string; // Empty unless it runs.
+  readonly at: Whereabouts | undefined; // Unless it does not run.
   readonly isPaused: boolean;
   readonly canWake: boolean;
 }
@@ -29,7 +30,7 @@ export class SandboxAddresses {
   readonly #scheduler: RpcClient<typeof SchedulerService.method>;
   #isFollowing = false;
   readonly #kept = new Map<SandboxId, { readonly found: Promise<Found | undefined>; readonly untilMs: number }>();
-  readonly #waking = new Map<SandboxId, Promise<string>>();
+  readonly #waking = new Map<SandboxId, Promise<Whereabouts>>();
 
   constructor(scheduler: RpcClient<typeof SchedulerService.method>) {
     this.#scheduler = scheduler;
@@ -41,10 +42,10 @@ export class SandboxAddresses {
   }
 
   // One that is paused and may be woken is, once for all who ask meanwhile.
-  async resolve(id: SandboxId): Promise<string> {
+  async resolve(id: SandboxId): Promise<Whereabouts> {
     const found = await this.#find(id);
     if (!found) throw notFound();
-    if (found.address !== '') return found.address;
+    if (found.at) return found.at;
     if (found.canWake) return this.#awake(id);
     if (found.isPaused) throw new Refusal('SANDBOX_PAUSED', 'the sandbox is paused, and no request resumes it');
     throw new Refusal('SANDBOX_NOT_RUNNING', 'the sandbox is not running');
@@ -99,7 +100,7 @@ export class SandboxAddresses {
     }
   }
 
-  #awake(id: SandboxId): Promise<string> {
+  #awake(id: SandboxId): Promise<Whereabouts> {
     const known = this.#waking.get(id);
     if (known) return known;
     const waking = this.#wake(id).finally(() => this.#waking.delete(id));
@@ -107,12 +108,12 @@ export class SandboxAddresses {
     return waking;
   }
 
-  async #wake(id: SandboxId): Promise<string> {
+  async #wake(id: SandboxId): Promise<Whereabouts> {
     try {
-      const { guestAddress } = await whileAlive('scheduler', silentMs, undefined, (alive) =>
+      const { hostId, guestAddress: address } = await whileAlive('scheduler', silentMs, undefined, (alive) =>
         this.#scheduler.resolveSandbox({ sandboxId: id }, { ...inMs(wakeLimitMs), ...alive }),
       );
-      return guestAddress;
+      return { hostId, address };
     } catch (error) {
       throw wakeRefusal(error);
     } finally {
@@ -122,12 +123,12 @@ export class SandboxAddresses {
   }
 }
 
-function foundOf({ access, guestAddress, state, autoResume }: FindSandboxResponse): Found {
+function foundOf({ access, hostId, guestAddress, state, autoResume }: FindSandboxResponse): Found {
   if (!access) throw new Error('the scheduler tells nothing of who may reach it');
   const { secure: isSecure, publicPorts, trafficToken, accessToken } = access;
   return {
     access: { isSecure, publicPorts, trafficToken, accessToken },
-    address: guestAddress,
+    at: guestAddress === '' ? undefined : { hostId, address: guestAddress },
     isPaused: state === SandboxState.PAUSED,
     canWake: autoResume && wakingStates.has(state),
   };

@@ -93,7 +93,7 @@ export interface ResponseOptions {
   readonly method: string;
   readonly place: Place;
   readonly keepsAlive: boolean; // The client's connection, after this response.
-  readonly toClient?: readonly string[]; // Fields of the edge's own, in the final response.
+  readonly toClient?: readonly string[] | undefined; // Fields of the edge's own, in the final response.
 }
 
 export function responseForClient(response: ResponseHead, terms: ResponseOptions): string {
