@@ -6,6 +6,7 @@ import { connect } from 'node:net';
 import { listProcesses } from '@wrenn/cli/proc';
 import type { TestMesh } from '@wrenn/e2e/mesh';
 import { inMs } from '@wrenn/kit/deadlines';
+import { durationOfMs } from '@wrenn/kit/duration';
 import { type SandboxId, type SnapshotId, newSandboxId, newSnapshotId } from '@wrenn/kit/ids';
 import { type RpcClient, Lanes } from '@wrenn/kit/lanes';
 import { eventually } from '@wrenn/kit/testkit/eventually';
@@ -71,7 +72,8 @@ export class HostAlone implements AsyncDisposable {
 
   async sh(sandboxId: SandboxId, script: string): Promise<void> {
     const process = { command: '/bin/sh', args: ['-c', script] };
-    const { exitCode, stderr } = await this.#processes.exec({ sandboxId, process }, inMs(limitMs));
+    const timeout = durationOfMs(limitMs); // Less by default than a slow guest takes to touch its memory.
+    const { exitCode, stderr } = await this.#processes.exec({ sandboxId, process, timeout }, inMs(limitMs));
     if (exitCode !== 0) throw new Error(`exit code ${exitCode} of ${script}: ${Buffer.from(stderr).toString()}`);
   }
 
