@@ -23,22 +23,32 @@ interface EventRow {
 
 export type NewEvent = Omit<SandboxEvent, 'sequence'>;
 
-// The last statements of their transaction: everybody else's events wait until it ends.
+// One statement, since each is waited for by whoever waits for a change of state. The rows come behind the lock, so
+// their numbers are drawn under it.
+const append = `
+  with locked as materialized (select pg_advisory_xact_lock(:lockKey)),
+  told as (
+    insert into sandbox_events (sandbox_id, from_state, to_state, reason, at)
+    select e.sandbox_id, e.from_state, e.to_state, e.reason, e.at
+    from locked cross join lateral jsonb_to_recordset(:events::jsonb)
+      as e(sandbox_id text, from_state text, to_state text, reason text, at timestamptz)
+    returning sandbox_id
+  )
+  select pg_notify(:eventChannel, sandbox_id) from (select distinct sandbox_id from told) as each_sandbox
+  union all
+  select pg_notify(:roomChannel, '') where :hasRoom`;
+
+// The last statement of its transaction: everybody else's events wait until it ends.
 export async function appendEvents(tx: Knex.Transaction, events: readonly NewEvent[]): Promise<void> {
-  await tx.raw('select pg_advisory_xact_lock(?)', [lockKey]);
-  await tx('sandbox_events').insert(
-    events.map(({ sandboxId, from, to, reason, at }) => ({
-      sandbox_id: sandboxId,
-      from_state: from ?? null,
-      to_state: to,
-      reason,
-      at,
-    })),
-  );
-  for (const sandboxId of new Set(events.map((event) => event.sandboxId))) {
-    await tx.raw('select pg_notify(?, ?)', [eventChannel, sandboxId]);
-  }
-  if (events.some(({ to }) => !isHosted(to))) await tx.raw('select pg_notify(?, ?)', [roomChannel, '']);
+  const rows = events.map(({ sandboxId, from, to, reason, at }) => ({
+    sandbox_id: sandboxId,
+    from_state: from ?? null,
+    to_state: to,
+    reason,
+    at,
+  }));
+  const hasRoom = events.some(({ to }) => !isHosted(to));
+  await tx.raw(append, { lockKey, eventChannel, roomChannel, hasRoom, events: JSON.stringify(rows) });
 }
 
 export class PostgresEvents implements EventSource {

@@ -313,7 +313,8 @@ test('a pause does not wait for the end of what it killed, but its slot does', a
   await vms.create(wanted, caller);
   const end = vmm.holdEnds();
   await vms.snapshot(wanted.sandboxId, orderOf(false), caller);
-  expect(vmm.struck).toEqual([machineOf(wanted.sandboxId).processes]);
+  expect(vmm.struck).toEqual([]);
+  await vi.waitFor(() => expect(vmm.struck).toEqual([machineOf(wanted.sandboxId).processes]));
   expect([...slots.leased]).toEqual([wanted.sandboxId]);
   end();
   await vi.waitFor(() => expect(held()).toEqual([0, 0, 0, 0]));
