@@ -27,6 +27,7 @@ const transferBytes = 2 ** 30;
 const warmUpRounds = 300; // Until every process on the way runs compiled code.
 const blocks = 6; // Of each condition, taken in turns; every other one with the other direction.
 const blockRounds = 100;
+const settlingRounds = 10; // Of each block: what it begins with is the load's start, and caches that others have used.
 const calibrationMs = 4000;
 const mostTimes = 1.5;
 const conditions = ['idle', 'half', 'flood', 'bulk'] as const;
@@ -52,7 +53,7 @@ export const edgeTerminal: Measurement = {
   ids: [
     ...shapes.flatMap((shape) => [
       ...conditions.flatMap((condition) =>
-        ['agent_p50', 'agent_p99', 'mesh_p50', 'mesh_p99', 'difference_p99'].map((what) =>
+        ['agent_p50', 'agent_p99', 'mesh_p50', 'mesh_p99', 'difference_p50', 'difference_p99'].map((what) =>
           idOf(shape, condition, what),
         ),
       ),
@@ -87,6 +88,7 @@ export const edgeTerminal: Measurement = {
         for (const condition of conditions) {
           const direction: Direction = block % 2 === 0 ? 'up' : 'down';
           await using _load = await begin(condition, ways[shape], { guest, neighbour, perSecond, direction });
+          await takeTurns(agent, ways[shape].echo, settlingRounds, { agent: [], through: [] });
           await takeTurns(agent, ways[shape].echo, blockRounds, samples[shape][condition]);
         }
         tell(`block ${block + 1} of ${blocks}: ${shape === 'mesh' ? 'the mesh' : 'all on one loop'}`);
@@ -186,18 +188,24 @@ function emptySamples(): Samples {
   return { idle: none(), half: none(), flood: none(), bulk: none() };
 }
 
+// Each goes first as often as the other.
 async function takeTurns(agent: EchoTerminal, through: EchoTerminal, rounds: number, into: Samples[Condition]) {
   for (let round = 0; round < rounds; round++) {
-    into.agent.push(await agent.key());
+    if (round % 2 === 0) into.agent.push(await agent.key());
     into.through.push(await through.key());
+    if (round % 2 === 1) into.agent.push(await agent.key());
   }
 }
 
 function rowsOf(samples: Record<Shape, Samples>, checkedBytes: number): Row[] {
-  const difference = (shape: Shape, condition: Condition) => {
+  const difference = (shape: Shape, condition: Condition, share: number) => {
     const { agent, through } = samples[shape][condition];
-    return percentile(through, 0.99) - percentile(agent, 0.99);
+    return percentile(through, share) - percentile(agent, share);
   };
+  // Both ways draw slow moments of the guest. Where the straight one drew the worse, nothing is said of p99: no way
+  // adds less then than it does at p50.
+  const added = (shape: Shape, condition: Condition) =>
+    Math.max(difference(shape, condition, 0.5), difference(shape, condition, 0.99));
   const goal = { relation: '<=', value: mostTimes } as const;
   return [
     ...shapes.flatMap((shape) => [
@@ -208,13 +216,14 @@ function rowsOf(samples: Record<Shape, Samples>, checkedBytes: number): Row[] {
           row(idOf(shape, condition, 'agent_p99'), percentile(agent, 0.99), 'ms'),
           row(idOf(shape, condition, 'mesh_p50'), percentile(through, 0.5), 'ms'),
           row(idOf(shape, condition, 'mesh_p99'), percentile(through, 0.99), 'ms'),
-          row(idOf(shape, condition, 'difference_p99'), difference(shape, condition), 'ms'),
+          row(idOf(shape, condition, 'difference_p50'), difference(shape, condition, 0.5), 'ms'),
+          row(idOf(shape, condition, 'difference_p99'), difference(shape, condition, 0.99), 'ms'),
         ];
       }),
       ...loaded.map((condition) =>
         row(
           idOf(shape, condition, 'ratio'),
-          difference(shape, condition) / difference(shape, 'idle'),
+          added(shape, condition) / added(shape, 'idle'),
           'x idle',
           shape === 'mesh' ? goal : null,
         ),
