@@ -24,14 +24,14 @@ test('tells overlapping stages in order of their start, failed ones included', a
   ]);
 });
 
-test('stages that a callee tells of begin when it was called', async () => {
+test('stages that a callee tells of lie in the middle of its call', async () => {
   let nowMs = 0;
   const timer = new StageTimer(() => nowMs);
   nowMs = 40;
-  const made = await timer.include(async () => ({
-    id: 7,
-    timings: [{ stage: 'boot', startedAfterMs: 2, durationMs: 9 }],
-  }));
+  const made = await timer.include(async () => {
+    nowMs = 59;
+    return { id: 7, timings: [{ stage: 'boot', startedAfterMs: 2, durationMs: 9 }] };
+  });
   expect(made.id).toBe(7);
-  expect(timer.stages).toEqual([{ stage: 'boot', startedAfterMs: 42, durationMs: 9 }]);
+  expect(timer.stages).toEqual([{ stage: 'boot', startedAfterMs: 46, durationMs: 9 }]);
 });

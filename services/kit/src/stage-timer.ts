@@ -31,11 +31,15 @@ export class StageTimer {
     }
   }
 
-  // Runs what tells its own stages: another service, which has made their spans.
+  // Runs what tells its own stages: another service, which has made their spans. Its clock is not ours: what the call
+  // took beyond the stages is taken to be half on the way there and half on the way back, as NTP does.
   async include<T extends { readonly timings: readonly Stage[] }>(work: () => Promise<T>): Promise<T> {
     const afterMs = this.#nowMs() - this.#startMs;
     const result = await work();
-    for (const each of result.timings) this.#stages.push({ ...each, startedAfterMs: each.startedAfterMs + afterMs });
+    const tookMs = this.#nowMs() - this.#startMs - afterMs;
+    const toldMs = Math.max(0, ...result.timings.map((each) => each.startedAfterMs + each.durationMs));
+    const shiftMs = afterMs + Math.max(0, tookMs - toldMs) / 2;
+    for (const each of result.timings) this.#stages.push({ ...each, startedAfterMs: each.startedAfterMs + shiftMs });
     return result;
   }
 
