@@ -16,6 +16,7 @@ mod proto;
 mod server;
 mod services;
 mod settings;
+mod timing;
 mod transfer;
 mod tsc;
 mod users;

@@ -8,6 +8,7 @@ use crate::process::freezer::Freezer;
 use crate::process::table::Processes;
 use crate::services::{Agent, routes};
 use crate::settings::Settings;
+use crate::timing::{SERVER_TIMING, Timing};
 use crate::transfer;
 use connectrpc::{ConnectRpcBody, ConnectRpcService};
 use http::{Request, Response};
@@ -90,7 +91,15 @@ async fn answer(
         return Ok(transfer::answer(request, &agent).await.map(Either::Right));
     }
     request.extensions_mut().insert(connection);
-    Ok(rpc.call(request).await?.map(Either::Left))
+    let timing = Timing::wanted(request.headers());
+    if let Some(timing) = &timing {
+        request.extensions_mut().insert(timing.clone());
+    }
+    let mut answer = rpc.call(request).await?.map(Either::Left);
+    if let Some(timing) = timing {
+        answer.headers_mut().insert(SERVER_TIMING, timing.header());
+    }
+    Ok(answer)
 }
 
 /// In a guest: on all interfaces, owning the machine.

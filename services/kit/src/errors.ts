@@ -14,6 +14,7 @@ export const codeOf = {
   COMMAND_NOT_FOUND: Status.NOT_FOUND, // The command is no file in the guest, nor in its PATH. Do: correct the command, or install it in the guest.
   PATH_NOT_FOUND: Status.NOT_FOUND, // Nothing is at that path in the guest. Do: correct the path.
   SNAPSHOT_NOT_FOUND: Status.NOT_FOUND, // No snapshot has that name or id. Do: look at List of SnapshotService.
+  TRACE_NOT_FOUND: Status.NOT_FOUND, // No trace with that id is kept any more. Do: look at List of TraceService.
   DISK_NOT_FOUND: Status.NOT_FOUND, // The store has no disk of that id. Do: nothing: its sandbox is gone.
   VM_EXISTS: Status.ALREADY_EXISTS, // The host has a VM of that sandbox already. Do: nothing: the scheduler sets it right.
   DISK_EXISTS: Status.ALREADY_EXISTS, // The store has a disk of that id already. Do: delete it first.

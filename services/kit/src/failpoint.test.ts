@@ -38,6 +38,17 @@ test('delays by what it is told', async () => {
   expect(performance.now() - startedMs).toBeGreaterThan(55);
 });
 
+test('holds up everything else where it is told to block', async () => {
+  arm('vm.spawn.after=block:60');
+  let hasTicked = false;
+  const timer = setTimeout(() => (hasTicked = true), 5);
+  const startedMs = performance.now();
+  await failpoint('vm.spawn.after');
+  expect(performance.now() - startedMs).toBeGreaterThan(55);
+  expect(hasTicked).toBe(false);
+  clearTimeout(timer);
+});
+
 test('a file arms a service that runs already, and disarms it', async () => {
   await using dir = await tempDir();
   const path = join(dir.path, 'failpoints');

@@ -100,7 +100,7 @@ export const failpointNames = [
 ] as const;
 
 export type FailpointName = (typeof failpointNames)[number];
-type Action = { readonly kind: 'exit' | 'error' | 'delay'; readonly ms: number };
+type Action = { readonly kind: 'exit' | 'error' | 'delay' | 'block'; readonly ms: number };
 type Actions = ReadonlyMap<string, Action>;
 
 // What a service with failpoints reads beside its own fields.
@@ -131,21 +131,26 @@ export function armFailpoints({ failpoints, allowFailpoints }: FailpointConfig, 
   }
 }
 
-// `exit` kills this process as kill -9 does; `error` throws; `delay` waits.
+// `exit` kills this process as kill -9 does; `error` throws; `delay` waits; `block` holds the event loop up as long.
 export async function failpoint(name: FailpointName): Promise<void> {
   const action = actions?.().get(name);
   if (action === undefined) return;
   if (action.kind === 'exit') process.kill(process.pid, 'SIGKILL');
   else if (action.kind === 'error') throw new WrennError('INTERNAL', `failpoint ${name}`);
-  else await sleep(action.ms);
+  else if (action.kind === 'delay') await sleep(action.ms);
+  else block(action.ms);
+}
+
+function block(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }
 
 function parseFailpoints(text: string): Actions {
   const parsed = new Map<string, Action>();
   for (const entry of text.split(',').map((part) => part.trim())) {
     if (entry === '') continue;
-    const [, name = '', kind, ms = '0'] = /^([a-z.-]+)=(exit|error|delay)(?::(\d{1,6}))?$/.exec(entry) ?? [];
-    const isWhole = (kind === 'delay') === entry.includes(':');
+    const [, name = '', kind, ms = '0'] = /^([a-z.-]+)=(exit|error|delay|block)(?::(\d{1,6}))?$/.exec(entry) ?? [];
+    const isWhole = (kind === 'delay' || kind === 'block') === entry.includes(':');
     if (!isWhole || !failpointNames.some((known) => known === name)) {
       throw new ConfigError(`WRENN_FAILPOINTS: "${entry}" is none; names are ${failpointNames.join(', ')}`);
     }

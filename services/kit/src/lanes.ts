@@ -54,7 +54,7 @@ export class Lanes {
     const { channel, load } = this.#lane(lane);
     return createClientFactory()
       .use(outbound(channel, this.#peer, this.#peerReasons))
-      .use(tracedClient(load))
+      .use(tracedClient(load, this.#peerReasons && this.#peer.replace(/^the /, '')))
       .create(rpcDefinition(service), channel);
   }
 

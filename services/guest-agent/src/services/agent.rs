@@ -12,6 +12,7 @@ use crate::proto::wrenn::agent::v1::{
     WatchPortsRequest, WatchPortsResponse,
 };
 use crate::settings::Identity;
+use crate::timing::Timing;
 use crate::users::Accounts;
 use buffa_types::google::protobuf::Timestamp;
 use connectrpc::{RequestContext, Response, ServiceRequest, ServiceResult, ServiceStream};
@@ -20,7 +21,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const ENV_ENTRIES: usize = 1024;
 const ENV_BYTES: usize = 256 * 1024;
@@ -176,6 +177,8 @@ impl AgentService for AgentServiceHandler {
         let Agent { settings, connections, processes, .. } = &*self.0;
         let orders = Orders::checked(request.to_owned_message())?;
         let was_frozen = orders.time.is_some_and(|time| time > machine::now() + FROZEN);
+        let timing = ctx.extensions().get::<Timing>();
+        let begun = Instant::now();
         settings.write_ids(&orders.identity)?;
         if settings.owns_machine {
             orders.apply_to_machine()?;
@@ -188,7 +191,10 @@ impl AgentService for AgentServiceHandler {
         if was_frozen && let Some(caller) = ctx.extensions().get::<ConnectionId>() {
             connections.drop_all_but(*caller);
         }
+        timing.inspect(|timing| timing.add("identity", begun));
+        let begun = Instant::now();
         processes.freezer.release();
+        timing.inspect(|timing| timing.add("release", begun));
         Response::ok(InitResponse {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             boot_id: machine::boot_id(),
@@ -211,7 +217,10 @@ impl AgentService for AgentServiceHandler {
         ctx: RequestContext,
         _: ServiceRequest<'_, QuiesceRequest>,
     ) -> ServiceResult<QuiesceResponse> {
+        let timing = ctx.extensions().get::<Timing>();
+        let begun = Instant::now();
         self.0.processes.freezer.hold().await?;
+        timing.inspect(|timing| timing.add("freeze", begun));
         if let Some(caller) = ctx.extensions().get::<ConnectionId>() {
             self.0.connections.drop_all_but(*caller);
         }

@@ -24,6 +24,12 @@ async function consoleSpan() {
   return span?.attributes ?? {};
 }
 
+async function gaugeOf(name: string, lane: string): Promise<number | undefined> {
+  const families = await processMetrics.collect();
+  const samples = families.find((family) => family.name === name)?.samples ?? [];
+  return samples.find(({ labels }) => labels['lane'] === lane)?.value;
+}
+
 async function countOf(name: string, lane: string): Promise<number> {
   const families = await processMetrics.collect();
   const samples = families.find((family) => family.name === name)?.samples ?? [];
@@ -64,8 +70,13 @@ test('a call behind bytes on its own lane says how many stand there; one on anot
     'wrenn.lane.in_flight': 1,
     'wrenn.lane.unsent_bytes': 0,
   });
+  const unsent = await gaugeOf('wrenn_rpc_lane_unsent_bytes', 'interactive');
+  expect(unsent).toBeGreaterThan(10_000);
+  expect(await gaugeOf('wrenn_rpc_lane_open_calls', 'interactive')).toBe(1);
+  expect(await gaugeOf('wrenn_rpc_lane_unsent_bytes', 'control')).toBe(0);
   gate.resolve();
   await stuck;
+  expect(await gaugeOf('wrenn_rpc_lane_unsent_bytes', 'interactive')).toBe(0);
 });
 
 test('a call says how long it waited for its connection, for its first message, and for the event loop', async () => {

@@ -6,6 +6,7 @@ import type { ClientHttp2Session, ClientHttp2Stream, OutgoingHttpHeaders } from 
 
 import type { SpanContext } from '@opentelemetry/api';
 
+import { type LaneAtWork, lanesAtWork } from './lane-gauges.ts';
 import { LaneFigures, type MeasuredCall } from './rpc-metrics.ts';
 
 interface StreamMessage {
@@ -14,7 +15,7 @@ interface StreamMessage {
 }
 
 // The calls of one lane. A lane is one connection, so whichever stream shows it shows what they share.
-export class LaneLoad {
+export class LaneLoad implements LaneAtWork {
   readonly name: string;
   readonly figures: LaneFigures;
   readonly #calls = new Set<LaneCall>();
@@ -27,12 +28,18 @@ export class LaneLoad {
   begin(): LaneCall {
     const call = new LaneCall(this, this.#calls.size + 1);
     this.#calls.add(call);
+    lanesAtWork.add(this);
     return call;
   }
 
   end(call: LaneCall): void {
     this.#calls.delete(call);
+    if (this.#calls.size === 0) lanesAtWork.delete(this);
     if (call.traceparent !== undefined) awaited.delete(call.traceparent);
+  }
+
+  get callCount(): number {
+    return this.#calls.size;
   }
 
   // Bytes that streams have taken from their writers and not given to the connection.
@@ -40,6 +47,14 @@ export class LaneLoad {
     let bytes = 0;
     for (const { stream } of this.#calls) bytes += stream?.writableLength ?? 0;
     return bytes;
+  }
+
+  // Come over the connection and counted against its window still, so that the peer may send so much less.
+  unreadBytes(): number {
+    for (const { stream } of this.#calls) {
+      if (stream) return windowUsed(stream.session as ClientHttp2Session | undefined);
+    }
+    return 0;
   }
 }
 
@@ -54,7 +69,7 @@ export class LaneCall implements MeasuredCall {
   firstMessageMs: number | undefined;
   // Written to the lane by all its calls, and not taken by the peer's window, when the headers left.
   unsentBytes = 0;
-  // Come over the connection and counted against its window still, so that the peer may send so much less.
+  // Come over the connection and not read then.
   windowUsedBytes = 0;
   readonly #lane: LaneLoad;
 

@@ -3,6 +3,7 @@ import { InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-tr
 import { Health } from '@wrenn/proto/grpc/health/v1/health';
 import { LogService } from '@wrenn/proto/wrenn/v1/log';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
+import { TraceService } from '@wrenn/proto/wrenn/v1/trace';
 import { expect, test } from 'vitest';
 
 import { inMs, within } from '../deadlines.ts';
@@ -98,6 +99,13 @@ test('a stream is one span, whatever it carries, and a reader that leaves ends i
   for await (const _ of client.start({})) break;
   const [left] = (await spans(2)).filter(({ kind }) => kind === SpanKind.CLIENT);
   expect(left?.status.code).toBe(SpanStatusCode.UNSET);
+});
+
+test('looking at traces makes none', async () => {
+  await using server = await serveForTest(TraceService, { list: async () => ({ traces: [] }) });
+  await server.lanes.client('control', TraceService).list({}, inMs(5000));
+  await server.lanes.client('control', Health).check({ service: '' }, inMs(5000));
+  expect((await spans(1)).map(({ name }) => name)).toEqual(['grpc.health.v1.Health/Check']);
 });
 
 test('concurrent calls keep their traces apart', async () => {

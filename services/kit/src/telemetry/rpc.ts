@@ -15,6 +15,7 @@ import {
 } from '@opentelemetry/api';
 import { isAbortError } from 'abort-controller-x';
 import {
+  type CallOptions,
   ClientError,
   type ClientMiddleware,
   Metadata,
@@ -28,7 +29,8 @@ import { isSandboxId } from '../ids.ts';
 import { describeFailure, typeOf } from './failures.ts';
 import type { LaneCall, LaneLoad } from './lane-load.ts';
 import { loopDelayMs } from './process-load.ts';
-import { tracer } from './span.ts';
+import { addReportedSteps } from './server-timing.ts';
+import { endSpan, startSpan } from './span.ts';
 
 const setter: TextMapSetter<Metadata> = { set: (carrier, key, value) => void carrier.set(key, value) };
 const getter: TextMapGetter<Metadata> = {
@@ -40,6 +42,8 @@ const getter: TextMapGetter<Metadata> = {
 };
 const traceparentKey = 'traceparent';
 
+// Looking at traces makes none.
+const ofTraces = /^\/wrenn\.v1\.TraceService\//;
 // Asked all the time by whoever watches over a service, and by tools: not worth a trace.
 const untold = /^\/grpc\.(health|reflection)\./;
 // What gRPC's conventions count as a fault of the server; anything else is its answer.
@@ -52,33 +56,46 @@ const faults: ReadonlySet<Status> = new Set([
   Status.DATA_LOSS,
 ]);
 
-export function tracedClient(lane: LaneLoad): ClientMiddleware {
+// `reporter` is what a callee is called that tells by headers where the time went; one of the mesh makes spans itself.
+export function tracedClient(lane: LaneLoad, reporter?: string): ClientMiddleware {
   return (call, options) => {
+    if (ofTraces.test(call.method.path)) return call.next(call.request, options);
     const active = contextApi.active();
-    const span = startSpan(call.method.path, SpanKind.CLIENT, active);
+    const span = startCall(call.method.path, SpanKind.CLIENT, active);
     const inCall = trace.setSpan(active, span);
     const metadata = Metadata(options.metadata);
     propagation.inject(inCall, metadata, setter);
     const load = lane.begin();
     const traceparent = metadata.get(traceparentKey);
     if (typeof traceparent === 'string') load.awaitStream(traceparent);
-    return bound(
-      inCall,
-      clientSteps(span, lane, load, call.request, call.next(call.request, { ...options, metadata })),
-    );
+    const told = reporter === undefined ? options : toldBy(reporter, span, load, options);
+    const inner = call.next(call.request, { ...told, metadata });
+    return bound(inCall, clientSteps(span, lane, load, call.request, inner));
+  };
+}
+
+function toldBy(reporter: string, span: Span, load: LaneCall, options: CallOptions): CallOptions {
+  return {
+    ...options,
+    onHeader(header) {
+      const timing = header.get('server-timing');
+      if (typeof timing === 'string') addReportedSteps(span, reporter, timing, performance.now() - load.startMs);
+      options.onHeader?.(header);
+    },
   };
 }
 
 export const tracedServer: ServerMiddleware = (call, context) => {
-  if (untold.test(call.method.path)) return call.next(call.request, context);
+  const { path } = call.method;
+  if (untold.test(path) || ofTraces.test(path)) return call.next(call.request, context);
   const parent = propagation.extract(ROOT_CONTEXT, context.metadata, getter);
-  const span = startSpan(call.method.path, SpanKind.SERVER, parent);
+  const span = startCall(path, SpanKind.SERVER, parent);
   return bound(trace.setSpan(parent, span), serverSteps(span, call.request, call.next(call.request, context)));
 };
 
-function startSpan(path: string, kind: SpanKind, parent: Context): Span {
+function startCall(path: string, kind: SpanKind, parent: Context): Span {
   const method = path.slice(1);
-  return tracer.startSpan(method, { kind, attributes: { 'rpc.system.name': 'grpc', 'rpc.method': method } }, parent);
+  return startSpan(method, { kind, attributes: { 'rpc.system.name': 'grpc', 'rpc.method': method } }, parent);
 }
 
 // What nice-grpc runs a call as: messages are yielded by streams and returned by unary calls.
@@ -112,7 +129,7 @@ async function* clientSteps<T>(
     if (!isOver) await inner.return(undefined as never);
     load.end(span.spanContext());
     if (span.isRecording()) span.setAttributes(loadAttributes(lane, load));
-    span.end();
+    endSpan(span);
   }
 }
 
@@ -132,7 +149,7 @@ async function* serverSteps<T>(
     throw error;
   } finally {
     if (span.isRecording()) span.setAttribute('wrenn.event_loop.delay_ms', loopDelayMs(startMs));
-    span.end();
+    endSpan(span);
   }
 }
 

@@ -11,8 +11,8 @@ import type { Sampler } from '@opentelemetry/sdk-trace';
 import { ConfigError } from '../config.ts';
 
 export interface TraceSettings {
-  // Undefined: spans go nowhere and are not made.
-  readonly endpoint: string | undefined;
+  // Where spans are sent; undefined: nowhere, and none are made.
+  readonly url: string | undefined;
   readonly sampler: Sampler;
   readonly queue: SpanQueue;
 }
@@ -35,9 +35,8 @@ const samplers: Readonly<Record<string, (ratio: () => number) => Sampler>> = {
 };
 
 export function readTraceSettings(env: NodeJS.ProcessEnv): TraceSettings {
-  const endpoint = env['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'] || env['OTEL_EXPORTER_OTLP_ENDPOINT'];
   return {
-    endpoint: env['OTEL_SDK_DISABLED'] === 'true' ? undefined : endpoint,
+    url: env['OTEL_SDK_DISABLED'] === 'true' ? undefined : urlOf(env),
     sampler: samplerOf(env),
     queue: {
       maxSpans: numberOf(env, 'OTEL_BSP_MAX_QUEUE_SIZE', 4096),
@@ -47,6 +46,12 @@ export function readTraceSettings(env: NodeJS.ProcessEnv): TraceSettings {
       timeoutMs: numberOf(env, 'OTEL_BSP_EXPORT_TIMEOUT', 10_000),
     },
   };
+}
+
+// The variable of all signals names the place that paths are added to; that of traces is the whole URL.
+function urlOf(env: NodeJS.ProcessEnv): string | undefined {
+  const base = env['OTEL_EXPORTER_OTLP_ENDPOINT'];
+  return env['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'] || (base ? `${base.replace(/\/$/, '')}/v1/traces` : undefined);
 }
 
 function samplerOf(env: NodeJS.ProcessEnv): Sampler {

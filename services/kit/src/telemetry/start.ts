@@ -20,10 +20,10 @@ export interface Telemetry {
 }
 
 export function startTelemetry(service: string, env: NodeJS.ProcessEnv): Telemetry {
-  const { endpoint, sampler, queue } = readTraceSettings(env);
+  const { url, sampler, queue } = readTraceSettings(env);
   watchEventLoop();
-  if (!endpoint) return { close: async () => {} };
-  return registerTracing(service, batched(queue), sampler);
+  if (!url) return { close: async () => {} };
+  return registerTracing(service, batched(url, queue), sampler);
 }
 
 // Registers tracing for this process or thread; `processor` receives every ended span.
@@ -45,9 +45,9 @@ export function registerTracing(service: string, processor: SpanProcessor, sampl
   return { close: () => withinLimit(provider.shutdown()) };
 }
 
-function batched({ maxSpans, maxBatch, delayMs, timeoutMs }: SpanQueue): SpanProcessor {
+function batched(url: string, { maxSpans, maxBatch, delayMs, timeoutMs }: SpanQueue): SpanProcessor {
   return new BatchSpanProcessor({
-    exporter: new OTLPTraceExporter(),
+    exporter: new OTLPTraceExporter({ url }),
     maxQueueSize: maxSpans,
     maxExportBatchSize: maxBatch,
     scheduledDelayMillis: delayMs,

@@ -4,7 +4,7 @@
 import type { Log } from '@wrenn/kit/log';
 import { WrennError, messageOf } from '@wrenn/kit/errors';
 import { recordFailure } from '@wrenn/kit/telemetry/failures';
-import { inSpan } from '@wrenn/kit/telemetry/span';
+import { endSpan, inSpan } from '@wrenn/kit/telemetry/span';
 // Node finds no named export in this CommonJS package (vitest does): take it from the default one.
 import knexPackage, { type Knex } from 'knex';
 import { type Client, DatabaseError } from 'pg';
@@ -166,7 +166,7 @@ function guard(connection: Client, limitMs: number, onAnswer: KnexOptions['onAns
       isDone = true;
       clearTimeout(timer);
       if (error) recordFailure(span, error);
-      span.end();
+      endSpan(span);
       // A statement that was ended for taking too long shows no more life than one that hangs.
       if (!error || (error instanceof DatabaseError && error.code !== queryCanceled)) onAnswer?.();
       done(error, result);

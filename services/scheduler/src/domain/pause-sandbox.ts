@@ -6,6 +6,7 @@ import { failpoint } from '@wrenn/kit/failpoint';
 import { type SandboxId, newSnapshotId } from '@wrenn/kit/ids';
 import type { Log } from '@wrenn/kit/log';
 import { StageTimer } from '@wrenn/kit/stage-timer';
+import { inSpan } from '@wrenn/kit/telemetry/span';
 
 import type { Durability } from './durability.ts';
 import type { LiveSnapshot } from './live-snapshot.ts';
@@ -121,7 +122,7 @@ export class PauseSandbox {
       const sandbox = await timer.time('record', () => sandboxes.move(pausing, move));
       if (!sandbox) throw destroyedMeanwhile(seen.id);
       await failpoint('scheduler.pause.recorded');
-      if (!frozen.isDurable) durability.follow(host.address, snapshotId);
+      if (!frozen.isDurable) await inSpan('follow', {}, async () => durability.follow(host.address, snapshotId));
       return { sandbox, timings: timer.stages };
     } catch (error) {
       if (operation.signal.aborted) throw destroyedMeanwhile(seen.id);

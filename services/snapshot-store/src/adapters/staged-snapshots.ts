@@ -162,8 +162,10 @@ export class StagedSnapshots implements StagedFiles {
     });
     if (!existsSync(this.ramPath(id)) || !existsSync(this.vmstatePath(id))) return false;
     if (!(await inSpan('take disk', {}, () => this.#takeDisk(record)))) return false;
-    this.#ram.forget(sandboxId);
-    renameSync(join(home, begunName), join(home, doneName));
+    await inSpan('note staged', {}, async () => {
+      this.#ram.forget(sandboxId);
+      renameSync(join(home, begunName), join(home, doneName));
+    });
     await failpoint('store.snapshot.staged');
     return true;
   }

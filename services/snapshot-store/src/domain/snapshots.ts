@@ -56,12 +56,15 @@ export class Snapshots {
       locks.exclusive(snapshotKey(id), async () => {
         if (this.#isStagedAlready(request)) return this.#show(id);
         // One that was begun and failed is finished as it was begun.
-        const record = staged.begun().find((begun) => begun.id === id) ?? this.#recordOf(request);
+        const begun = async () => staged.begun().find((each) => each.id === id) ?? this.#recordOf(request);
+        const record = await inSpan('look up', {}, begun);
         await staged.stage(record);
-        this.#commits.add(id);
         const { generation, parentId } = record;
         log.info({ snapshot: id, sandbox: sandboxId, generation, parent: parentId }, 'snapshot staged');
-        return this.#show(id);
+        return inSpan('measure', {}, async () => {
+          this.#commits.add(id);
+          return this.#show(id);
+        });
       }),
     );
   }

@@ -4,7 +4,7 @@ import { type CallDeadline, inMs, within } from '@wrenn/kit/deadlines';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { Log } from '@wrenn/kit/log';
 import type { StageTimer } from '@wrenn/kit/stage-timer';
-import { setAttributes } from '@wrenn/kit/telemetry/span';
+import { inSpan, setAttributes } from '@wrenn/kit/telemetry/span';
 import type { Snapshot } from '@wrenn/proto/wrenn/snapshotstore/v1/snapshotstore';
 
 import type { BootParts } from './boot-vm.ts';
@@ -94,7 +94,9 @@ export async function stageFrozen(
   const { sandboxId, template } = facts.guest;
   // What it left is final: it is stopped. One that nobody waits for is ended behind the answer, since the kernel takes
   // its time for it from whoever is to give that.
-  if (order.keepRunning || facts.processes.pager) parts.vmm.strike(facts.processes);
+  if (order.keepRunning || facts.processes.pager) {
+    await inSpan('strike', {}, async () => parts.vmm.strike(facts.processes));
+  }
   await failpoint('vm.freeze.killed');
   if (isTakenUp) await timer.time('kill', () => parts.vmm.kill(sandboxId));
   // A pager adds its list of pages as it ends.
