@@ -9,13 +9,16 @@ import { Shutdown, runService } from '@wrenn/kit/shutdown';
 import { startTelemetry } from '@wrenn/kit/telemetry/start';
 import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
+import { TraceService } from '@wrenn/proto/wrenn/v1/trace';
 
 import { HostLanes } from './adapters/host-lanes.ts';
 import { LanePeer } from './adapters/lane-peer.ts';
 import { hostLocator, sandboxResolver } from './adapters/sandbox-resolver.ts';
+import { TracePages } from './adapters/trace-pages.ts';
 import { gatewayShape } from './config.ts';
 import { deadlinesMs } from './domain/deadlines.ts';
 import { RouteCache } from './domain/route-cache.ts';
+import { noTraces } from './domain/no-traces.ts';
 import { SandboxRouter } from './domain/sandbox-router.ts';
 import { countRoutes } from './metrics.ts';
 import { addGatewayServices } from './server.ts';
@@ -35,10 +38,16 @@ await runService(async () => {
   countRoutes(processMetrics, routes, hosts);
   const rpc = new RpcServer({ log, deadlinesMs, bulkMethods: [FilesystemService.method.write] });
   const [resolve, locate] = [sandboxResolver(scheduler), hostLocator(scheduler)];
-  addGatewayServices(rpc, { scheduler, hosts, resolve, locate, router, activity });
+  const keeper =
+    config.traceKeeper && stop.own('trace keeper lane', new LanePeer(config.traceKeeper, 'trace keeper', 'control'));
+  addGatewayServices(rpc, { scheduler, hosts, resolve, locate, router, activity, traces: keeper || noTraces });
   stop.own('operator side', await serveOperators({ config, log, isServing: () => rpc.isServing }));
   await rpc.listen(config.listen);
   stop.own('rpc server', rpc);
+  if (keeper && config.tracesListen) {
+    const pages = stop.own('trace pages', new TracePages(keeper.client(TraceService), log));
+    await pages.listen(config.tracesListen);
+  }
   rpc.ready();
   await stop.onSignal();
 });

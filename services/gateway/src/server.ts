@@ -15,6 +15,7 @@ import { PortService } from '@wrenn/proto/wrenn/v1/port';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { SandboxService } from '@wrenn/proto/wrenn/v1/sandbox';
 import { SnapshotService } from '@wrenn/proto/wrenn/v1/snapshot';
+import { TraceService } from '@wrenn/proto/wrenn/v1/trace';
 
 import { counted } from './domain/counted.ts';
 import type { HostPeers, Peer, ResolveSandbox } from './domain/peers.ts';
@@ -52,6 +53,7 @@ export interface GatewayParts {
   readonly locate: ResolveSandbox;
   readonly router: SandboxRouter;
   readonly activity: Activity;
+  readonly traces: Peer;
 }
 
 export function addGatewayServices(rpc: RpcServer, parts: GatewayParts): void {
@@ -66,6 +68,7 @@ export function addGatewayServices(rpc: RpcServer, parts: GatewayParts): void {
   rpc.add(MetricsService, handlersOf(MetricsService, forwardToRecords));
   rpc.add(FilesystemService, handlersOf(FilesystemService, forwardToHost));
   rpc.add(PortService, handlersOf(PortService, forwardToHost));
+  rpc.add(TraceService, handlersOf(TraceService, toKeeper(parts)));
 }
 
 function handlersOf<S extends GenServiceMethods>(service: GenService<S>, forward: Forward): RpcHandlers<S> {
@@ -95,6 +98,10 @@ function toScheduler({ scheduler }: GatewayParts): Forward {
     if (method.input.field.sandboxId && method !== SandboxService.method.watchEvents) sandboxIdOf(request);
     return scheduler.call(method, request, within(call, Infinity));
   };
+}
+
+function toKeeper({ traces }: GatewayParts): Forward {
+  return (method, request, call) => traces.call(method, request, within(call, Infinity));
 }
 
 function toSandboxHost({ hosts, resolve, router }: GatewayParts): Forward {

@@ -11,6 +11,7 @@ import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 import { HostLanes } from '../src/adapters/host-lanes.ts';
 import { LanePeer } from '../src/adapters/lane-peer.ts';
 import { hostLocator, sandboxResolver } from '../src/adapters/sandbox-resolver.ts';
+import { noTraces } from '../src/domain/no-traces.ts';
 import { deadlinesMs } from '../src/domain/deadlines.ts';
 import { RouteCache } from '../src/domain/route-cache.ts';
 import { SandboxRouter } from '../src/domain/sandbox-router.ts';
@@ -58,7 +59,7 @@ export async function startGateway(schedulerAddress: string, idleMs = 60_000): P
   const router = new SandboxRouter(routes);
   const rpc = new RpcServer({ log, deadlinesMs, drainMs: 100 });
   const [resolve, locate] = [sandboxResolver(scheduler), hostLocator(scheduler)];
-  addGatewayServices(rpc, { scheduler, hosts, resolve, locate, router, activity });
+  addGatewayServices(rpc, { scheduler, hosts, resolve, locate, router, activity, traces: noTraces });
   const port = await rpc.listen('127.0.0.1:0');
   rpc.ready();
   const address = `127.0.0.1:${port}`;

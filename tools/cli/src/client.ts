@@ -10,6 +10,7 @@ import { PortService } from '@wrenn/proto/wrenn/v1/port';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { type Sandbox, SandboxService, SandboxState } from '@wrenn/proto/wrenn/v1/sandbox';
 import { SnapshotService } from '@wrenn/proto/wrenn/v1/snapshot';
+import { TraceService } from '@wrenn/proto/wrenn/v1/trace';
 
 import { gatewayPeer } from './exit-codes.ts';
 import { gatewayBulkOffset } from './mesh/options.ts';
@@ -25,6 +26,7 @@ export class MeshClient implements Disposable {
   readonly hosts: RpcClient<(typeof HostService)['method']>;
   readonly files: RpcClient<(typeof FilesystemService)['method']>;
   readonly ports: RpcClient<(typeof PortService)['method']>;
+  readonly traces: RpcClient<(typeof TraceService)['method']>;
   // For Read and Write: another process, so that bytes in number do not slow what is typed.
   readonly bytes: RpcClient<(typeof FilesystemService)['method']>;
   readonly #lanes: Lanes;
@@ -42,6 +44,7 @@ export class MeshClient implements Disposable {
     this.hosts = this.#lanes.client('control', HostService);
     this.processes = this.#lanes.client('interactive', ProcessService);
     this.metrics = this.#lanes.client('control', MetricsService);
+    this.traces = this.#lanes.client('control', TraceService);
     this.logs = this.#lanes.client('bulk', LogService);
   }
 

@@ -26,6 +26,7 @@ import { runCommand } from './commands/run.ts';
 import { shellCommand } from './commands/shell.ts';
 import { snapshotCommand } from './commands/snapshot.ts';
 import { statsCommand } from './commands/stats.ts';
+import { traceCommand } from './commands/trace.ts';
 import { upCommand } from './commands/up.ts';
 import { urlCommand } from './commands/url.ts';
 import { type CliConfig, readCliConfig } from './config.ts';
@@ -34,7 +35,7 @@ import { describeError, exitCodeOf, exitCodes } from './exit-codes.ts';
 const commands = [
   ...[upCommand, downCommand, doctorCommand, demoCommand],
   ...[createCommand, runCommand, lsCommand, inspectCommand, execCommand, shellCommand],
-  ...[rmCommand, logsCommand, quotaCommand],
+  ...[rmCommand, logsCommand, traceCommand, quotaCommand],
   ...[pauseCommand, resumeCommand, forkCommand, snapshotCommand],
   ...[cpCommand, filesCommand, urlCommand, portsCommand, accessCommand],
   ...[statsCommand, logLevelCommand],

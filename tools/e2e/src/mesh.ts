@@ -13,6 +13,7 @@ import {
   type MeshPorts,
   type ServiceName,
   defaultImagesDir,
+  keepsTraces,
   portsFrom,
   ramDirFor,
 } from '@wrenn/cli/mesh/options';
@@ -38,6 +39,7 @@ export interface TestMeshOptions {
   readonly databaseUrl?: string;
   readonly logLevel?: LogLevel;
   readonly failpointFile?: string;
+  readonly env?: NodeJS.ProcessEnv; // Of the supervisor; this process's unless set.
 }
 
 const replaceLimitMs = 60_000;
@@ -62,7 +64,7 @@ export class TestMesh implements AsyncDisposable {
     const meshOptions = testMeshOptions(join(root, 'run'), options);
     const before = await takeInventory(meshOptions);
     const log = openLog('supervisor', 'warn');
-    const mesh = new Mesh(meshOptions, { log, env: process.env, tell: () => undefined });
+    const mesh = new Mesh(meshOptions, { log, env: options.env ?? process.env, tell: () => undefined });
     await mesh.start();
     return new TestMesh(mesh, root, before);
   }
@@ -126,6 +128,7 @@ export function testMeshOptions(runDir: string, options: TestMeshOptions): MeshO
     logLevel: options.logLevel ?? 'info',
     databaseUrl: options.databaseUrl,
     templates: options.templates,
+    keepsTraces: keepsTraces(options.env ?? process.env),
     failpointFile: options.failpointFile,
   };
 }

@@ -7,6 +7,7 @@ import type { Guest } from '../src/guest.ts';
 import { type CliOptions, runCli, startCli } from '../src/run-cli.ts';
 import { endsWithoutLeaks, useMesh } from '../src/use-mesh.ts';
 
+const slowMs = 120_000;
 const mesh = useMesh();
 let guest: Guest;
 beforeAll(async () => {
@@ -33,6 +34,28 @@ test('create --json tells the sandbox and where the time went', async () => {
   const answer = JSON.parse(created.stdout) as { sandbox: { id: string }; timings: { stage: string }[] };
   expect(answer.timings.map(({ stage }) => stage)).toContain('boot');
   expect((await wrenn(['rm', answer.sandbox.id])).code).toBe(0);
+});
+
+test('trace lists what went on, and draws where the time of a create went; the page shows the same', async () => {
+  const kept = async () => {
+    const { stdout } = await wrenn(['trace', guest.id, '--list', '--name', 'Create']);
+    return /^([0-9a-f]{12})  \S+ +SandboxService\/Create +gateway/m.exec(stdout) ?? undefined;
+  };
+  const listed = await eventually('the create is kept', kept, slowMs);
+  const traceId = listed[1] ?? '';
+  const whole = async () => {
+    const { stdout } = await wrenn(['trace', traceId]);
+    return /boot +vm-runtime/.test(stdout) && /take slot +network/.test(stdout) && stdout;
+  };
+  const drawn = await eventually('all of it has come', whole, slowMs);
+  expect(drawn).toMatch(/^wrenn\.v1\.SandboxService\/Create .* spans {2}trace [0-9a-f]{32} {2}cl-/m);
+  expect(drawn).toMatch(/█+ +\d/);
+  const asJson = await wrenn(['trace', guest.id, '--list', '--json']);
+  const [newest = '{}'] = asJson.stdout.split('\n');
+  expect(JSON.parse(newest)).toMatchObject({ sandboxIds: [guest.id] });
+  const page = await fetch(`http://${mesh.now.mesh.addresses.traces}/traces/${traceId}`);
+  expect(await page.text()).toMatch(/take slot[^]*<rect /);
+  expect((await wrenn(['trace', 'ffffffffff'])).code).toBe(1);
 });
 
 describe('exec', () => {
@@ -139,7 +162,7 @@ describe('failures say what to do and have codes of their own', () => {
 });
 
 test('every command has help with examples', async () => {
-  const commands = ['up', 'down', 'doctor', 'demo', 'create', 'run', 'ls', 'inspect', 'exec', 'rm', 'logs'];
+  const commands = ['up', 'down', 'doctor', 'demo', 'create', 'run', 'ls', 'inspect', 'exec', 'rm', 'logs', 'trace'];
   await Promise.all(
     commands.map(async (command) => {
       const { code, stdout } = await wrenn([command, '--help']);

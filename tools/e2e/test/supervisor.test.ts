@@ -53,6 +53,7 @@ test('up starts everything and returns; a second up says it runs; doctor finds i
     'network',
     'scheduler',
     'snapshot-store',
+    'trace-keeper',
     'vm-runtime',
   ]);
   const again = await runCli(['up', ...flags]);

@@ -7,7 +7,7 @@ import { MeshClient } from '../client.ts';
 import { ExitError, exitCodes } from '../exit-codes.ts';
 import { isClaimed } from '../mesh/claim.ts';
 import { type HostCheck, checkHost } from '../mesh/host-preparation.ts';
-import type { MeshOptions } from '../mesh/options.ts';
+import type { MeshOptions, ServiceName } from '../mesh/options.ts';
 import { askHealth } from '../mesh/readiness.ts';
 import { planServices } from '../mesh/service-plan.ts';
 import { readState } from '../mesh/state-file.ts';
@@ -45,15 +45,18 @@ async function checkMesh(options: MeshOptions): Promise<HostCheck[]> {
     return [{ name: 'mesh', state: wasKilled ? 'bad' : 'note', detail, remedy: 'start it with `wrenn up`' }];
   }
   const found: HostCheck[] = [{ name: 'mesh', state: 'ok', detail: `${state?.phase ?? 'starting'}` }];
+  const wasStarted = ({ name }: { readonly name: ServiceName }) => !state || name in state.services;
   const answers = await Promise.all(
-    planServices(options).map(async (plan): Promise<HostCheck> => {
-      const { isServing, detail } = await askHealth(plan);
-      const restarts = state?.services[plan.name]?.restartCount ?? 0;
-      const told = `${printable(detail)} at ${plan.address}${restarts > 0 ? `, restarted ${restarts} times` : ''}`;
-      if (isServing) return { name: plan.name, state: 'ok', detail: told };
-      const remedy = `see ${options.runDir}/logs/${plan.name}.log; it is restarted when it dies`;
-      return { name: plan.name, state: 'bad', detail: told, remedy };
-    }),
+    planServices({ ...options, keepsTraces: true })
+      .filter(wasStarted)
+      .map(async (plan): Promise<HostCheck> => {
+        const { isServing, detail } = await askHealth(plan);
+        const restarts = state?.services[plan.name]?.restartCount ?? 0;
+        const told = `${printable(detail)} at ${plan.address}${restarts > 0 ? `, restarted ${restarts} times` : ''}`;
+        if (isServing) return { name: plan.name, state: 'ok', detail: told };
+        const remedy = `see ${options.runDir}/logs/${plan.name}.log; it is restarted when it dies`;
+        return { name: plan.name, state: 'bad', detail: told, remedy };
+      }),
   );
   const isGatewayUp = answers.some(({ name, state: answer }) => name === 'gateway' && answer === 'ok');
   return [...found, ...answers, ...(isGatewayUp && state ? await checkHosts(state.addresses.gateway) : [])];

@@ -9,7 +9,7 @@ const config = readCliConfig({});
 test('without flags the mesh lives where the environment says', () => {
   const options = meshOptionsOf(
     {},
-    { config: readCliConfig({ WRENN_RUN_DIR: '/run/a', DATABASE_URL: 'postgres://x' }) },
+    { config: readCliConfig({ WRENN_RUN_DIR: '/run/a', DATABASE_URL: 'postgres://x' }), env: {} },
   );
   expect(options).toMatchObject({ runDir: '/run/a', dataDir: '/var/lib/wrenn', databaseUrl: 'postgres://x' });
   expect(options.ports).toMatchObject({
@@ -19,11 +19,13 @@ test('without flags the mesh lives where the environment says', () => {
     vmRuntimeBulk: 9473,
     gatewayBulk: 9474,
     edgeProxy: 9480,
+    traceIntake: 9475,
+    traces: 9476,
   });
 });
 
 test('flags win, and the slot range is always a range', () => {
-  const options = meshOptionsOf({ runDir: '/run/b', portBase: '12000', firstSlot: '2000' }, { config });
+  const options = meshOptionsOf({ runDir: '/run/b', portBase: '12000', firstSlot: '2000' }, { config, env: {} });
   expect(options).toMatchObject({ runDir: '/run/b', firstSlot: 2000, lastSlot: 2000 });
   expect(options.ports.edgeProxy).toBe(12_010);
 });
@@ -35,6 +37,6 @@ test.each([
   [{ logLevel: 'loud' }, '--log-level must be one of'],
   [{ portBase: '80' }, '--port-base must be 1024 to 65000'],
 ])('refuses %j as wrong usage', (flags, message) => {
-  expect(() => meshOptionsOf(flags, { config })).toThrow(UsageError);
-  expect(() => meshOptionsOf(flags, { config })).toThrow(message);
+  expect(() => meshOptionsOf(flags, { config, env: {} })).toThrow(UsageError);
+  expect(() => meshOptionsOf(flags, { config, env: {} })).toThrow(message);
 });

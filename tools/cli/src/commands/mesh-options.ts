@@ -4,7 +4,14 @@ import type { Command } from 'commander';
 import { logLevels } from '@wrenn/kit/log';
 
 import { UsageError } from '../exit-codes.ts';
-import { type MeshOptions, defaultImagesDir, defaultPortBase, portsFrom, ramDirFor } from '../mesh/options.ts';
+import {
+  type MeshOptions,
+  defaultImagesDir,
+  defaultPortBase,
+  keepsTraces,
+  portsFrom,
+  ramDirFor,
+} from '../mesh/options.ts';
 import { parseCount } from '../output/units.ts';
 import type { CommandContext } from './context.ts';
 
@@ -31,7 +38,7 @@ export function addMeshFlags(command: Command): Command {
     .option('--log-level <level>', `how much the services log: ${logLevels.join(', ')} (default: info)`);
 }
 
-export function meshOptionsOf(flags: MeshFlags, { config }: Pick<CommandContext, 'config'>): MeshOptions {
+export function meshOptionsOf(flags: MeshFlags, { config, env }: Pick<CommandContext, 'config' | 'env'>): MeshOptions {
   const runDir = absolute(flags.runDir ?? config.runDir, '--run-dir');
   const firstSlot = parseCount(flags.firstSlot ?? '1', '--first-slot', 1, lastUsableSlot);
   const lastSlot = parseCount(
@@ -53,6 +60,7 @@ export function meshOptionsOf(flags: MeshFlags, { config }: Pick<CommandContext,
     ports: portsFrom(parseCount(flags.portBase ?? String(defaultPortBase), '--port-base', 1024, 65_000)),
     logLevel,
     databaseUrl: config.databaseUrl,
+    keepsTraces: keepsTraces(env),
   };
 }
 

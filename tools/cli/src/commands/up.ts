@@ -72,6 +72,8 @@ function printAddresses(
   context.print(`edge-proxy  ${at.edgeProxy}   HTTP to ports of sandboxes`);
   const metrics = Object.values(at.metrics);
   if (metrics.length > 0) context.print(`metrics     ${metrics.join(' ')}   HTTP: /metrics of each process`);
+  if (options.keepsTraces)
+    context.print(`traces      http://${at.traces}   the last ones, for a browser; or \`wrenn trace\``);
   context.print(`logs        ${options.runDir}/logs`);
   context.print('');
   context.print('Next:');

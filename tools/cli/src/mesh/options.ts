@@ -14,6 +14,7 @@ export const serviceNames = [
   'gateway',
   'gateway-bulk',
   'edge-proxy',
+  'trace-keeper',
 ] as const;
 export type ServiceName = (typeof serviceNames)[number];
 
@@ -25,6 +26,8 @@ export interface MeshPorts {
   readonly gatewayBulk: number;
   readonly edgeProxy: number;
   readonly metrics: Readonly<Record<ServiceName, number>>;
+  readonly traceIntake: number;
+  readonly traces: number;
 }
 
 export interface MeshOptions {
@@ -39,6 +42,7 @@ export interface MeshOptions {
   readonly logLevel: LogLevel;
   readonly databaseUrl?: string | undefined; // Unset: the embedded PostgreSQL.
   readonly templates?: readonly string[] | undefined; // Unset: every built template.
+  readonly keepsTraces: boolean; // False where a collector takes them, or nobody.
   readonly failpointFile?: string | undefined; // Tells services where to fail; for tests only.
 }
 
@@ -52,6 +56,9 @@ export interface MeshAddresses {
   readonly network: string;
   readonly snapshotStore: string;
   readonly metrics: Readonly<Record<ServiceName, string>>; // HTTP: /metrics and /healthz of each process.
+  readonly traceKeeper: string;
+  readonly traceIntake: string; // OTLP over HTTP.
+  readonly traces: string; // Pages for a browser.
 }
 
 export const repositoryRoot = resolve(import.meta.dirname, '../../../..');
@@ -72,7 +79,15 @@ export function portsFrom(base: number): MeshPorts {
     gatewayBulk: base + gatewayBulkOffset,
     edgeProxy: base + edgeOffset,
     metrics: perService((_name, n) => base + metricsOffset + n),
+    traceIntake: base + 5,
+    traces: base + 6,
   };
+}
+
+// By the standard variables: where a collector is named, or telemetry is off, the mesh keeps none itself.
+export function keepsTraces(env: NodeJS.ProcessEnv): boolean {
+  const isExported = env['OTEL_EXPORTER_OTLP_ENDPOINT'] || env['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'];
+  return !isExported && env['OTEL_SDK_DISABLED'] !== 'true';
 }
 
 export function ramDirFor(runDir: string): string {
@@ -99,6 +114,9 @@ export function addressesOf(options: Pick<MeshOptions, 'runDir' | 'ports'>): Mes
     network: `unix:${join(runDir, 'network.sock')}`,
     snapshotStore: `unix:${join(runDir, 'snapshot-store.sock')}`,
     metrics: perService((name) => `127.0.0.1:${ports.metrics[name]}`),
+    traceKeeper: `unix:${join(runDir, 'trace-keeper.sock')}`,
+    traceIntake: `127.0.0.1:${ports.traceIntake}`,
+    traces: `127.0.0.1:${ports.traces}`,
   };
 }
 

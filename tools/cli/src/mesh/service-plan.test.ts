@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 
-import { type MeshOptions, addressesOf, portsFrom, ramDirFor } from './options.ts';
+import { type MeshOptions, addressesOf, keepsTraces, portsFrom, ramDirFor } from './options.ts';
 import { inheritedEnv, planServices } from './service-plan.ts';
 
 const options: MeshOptions = {
@@ -13,6 +13,7 @@ const options: MeshOptions = {
   poolSize: 2,
   ports: portsFrom(9470),
   logLevel: 'info',
+  keepsTraces: false,
 };
 
 const everybodys = ['WRENN_ADMIN_LISTEN', 'WRENN_LISTEN', 'WRENN_LOG_LEVEL', 'WRENN_METRICS_LISTEN'];
@@ -53,4 +54,16 @@ test('no variable of the caller reaches a service, save those that find programs
 test('two run directories never share guest memory', () => {
   expect(ramDirFor('/run/wrenn')).toBe('/dev/shm/wrenn');
   expect(ramDirFor('/run/a')).not.toBe(ramDirFor('/run/b'));
+});
+
+test('with nobody else to take traces they go to the keeper, which sends none itself', () => {
+  expect(keepsTraces({})).toBe(true);
+  for (const name of ['OTEL_EXPORTER_OTLP_ENDPOINT', 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT']) {
+    expect(keepsTraces({ [name]: 'http://collector:4318' })).toBe(false);
+  }
+  expect(keepsTraces({ OTEL_SDK_DISABLED: 'true' })).toBe(false);
+  const plans = planServices({ ...options, keepsTraces: true });
+  const endpoints = Object.fromEntries(plans.map(({ name, env }) => [name, env['OTEL_EXPORTER_OTLP_ENDPOINT']]));
+  expect(endpoints).toMatchObject({ 'vm-runtime': 'http://127.0.0.1:9475', 'trace-keeper': undefined });
+  expect(planServices(options).map(({ name }) => name)).not.toContain('trace-keeper');
 });

@@ -25,11 +25,12 @@ export interface ServicePlan {
 }
 
 // Guests take all the processor they can get, and bytes in number as much; what a command passes through works a
-// moment at a time and must not wait for either (docs/performance.md).
+// moment at a time and must not wait for either (docs/performance.md), nor for who writes down what they did.
 const precedenceOf: Partial<Record<ServiceName, Precedence>> = {
   gateway: 'commands',
   'vm-runtime': 'commands',
   'gateway-bulk': 'bytes',
+  'trace-keeper': 'bytes',
 };
 
 // All sandboxes of a one-machine mesh stay with this host, whatever the machine is called later.
@@ -42,11 +43,12 @@ export function databaseUrlFile(options: MeshOptions): string {
 export function planServices(options: MeshOptions): ServicePlan[] {
   const at = addressesOf(options);
   const plans: [ServiceName, number, string, Record<string, string>][] = [
+    ...(options.keepsTraces ? [traceKeeper(at)] : []),
     ['network', 1, at.network, networkEnv(options)],
     ['snapshot-store', 1, at.snapshotStore, snapshotStoreEnv(options)],
     ['scheduler', 1, at.scheduler, { WRENN_DATABASE_URL_FILE: databaseUrlFile(options) }],
     ['vm-runtime', 2, at.vmRuntime, vmRuntimeEnv(options, at)],
-    ['gateway', 2, at.gateway, { WRENN_SCHEDULER: at.scheduler }],
+    ['gateway', 2, at.gateway, gatewayEnv(options, at)],
     ['gateway-bulk', 2, at.gatewayBulk, { WRENN_SCHEDULER: at.scheduler }],
     ['edge-proxy', 2, at.edgeProxy, { WRENN_SCHEDULER: at.scheduler }],
   ];
@@ -59,6 +61,8 @@ export function planServices(options: MeshOptions): ServicePlan[] {
     precedence: precedenceOf[name] ?? 'usual',
     env: {
       ...own,
+      ...(options.keepsTraces &&
+        name !== 'trace-keeper' && { OTEL_EXPORTER_OTLP_ENDPOINT: `http://${at.traceIntake}` }),
       ...(withFailpoints.has(name) && failpointEnv(options)),
       WRENN_LISTEN: address,
       WRENN_METRICS_LISTEN: at.metrics[name],
@@ -66,6 +70,15 @@ export function planServices(options: MeshOptions): ServicePlan[] {
       WRENN_LOG_LEVEL: options.logLevel,
     },
   }));
+}
+
+function traceKeeper(at: MeshAddresses): [ServiceName, number, string, Record<string, string>] {
+  return ['trace-keeper', 1, at.traceKeeper, { WRENN_INTAKE_LISTEN: at.traceIntake }];
+}
+
+function gatewayEnv({ keepsTraces }: MeshOptions, at: MeshAddresses): Record<string, string> {
+  const traces = { WRENN_TRACE_KEEPER: at.traceKeeper, WRENN_TRACES_LISTEN: at.traces };
+  return { WRENN_SCHEDULER: at.scheduler, ...(keepsTraces && traces) };
 }
 
 function snapshotStoreEnv({ dataDir, ramDir }: MeshOptions): Record<string, string> {

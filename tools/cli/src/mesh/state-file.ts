@@ -26,6 +26,9 @@ const schema = z.object({
     network: z.string(),
     snapshotStore: z.string(),
     metrics: z.record(z.string(), z.string()).default({}),
+    traceKeeper: z.string().default(''),
+    traceIntake: z.string().default(''),
+    traces: z.string().default(''),
   }),
   services: z.record(z.string(), name.extend({ restartCount: z.number() })),
 });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 import { type MeshOptions, storeRamDir } from './options.ts';
 
-const ownEntries = ['admin', 'network', 'vm-runtime', 'network.sock', 'snapshot-store.sock'];
+const ownEntries = ['admin', 'network', 'vm-runtime', 'network.sock', 'snapshot-store.sock', 'trace-keeper.sock'];
 
 export async function tidy({ runDir, ramDir }: Pick<MeshOptions, 'runDir' | 'ramDir'>): Promise<void> {
   for (const entry of ownEntries) await rm(join(runDir, entry), { recursive: true, force: true });
