@@ -9,10 +9,12 @@ import { type RequestHead, maxHeadBytes, parseRequestHead } from './domain/reque
 import { type GuestRoute, routeOf } from './domain/route.ts';
 import { Exchange, type ExchangeEvents, type ExchangeOptions } from './exchange.ts';
 import type { FailureCode, FailureLog } from './failure-log.ts';
+import type { IsTrusted } from './trusted-proxies.ts';
 
 export interface ConnectionOptions extends ExchangeOptions {
   readonly domain: string; // Of `{port}-{sandbox id}.{domain}`.
   readonly failures: FailureLog;
+  readonly isTrusted: IsTrusted; // A proxy of ours in front.
   readonly headTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly halfOpenTimeoutMs: number; // For the answer to a client that will send nothing more.
@@ -53,7 +55,7 @@ export class ClientConnection {
     this.#options = options;
     this.#events = events;
     this.#exchangeEvents = this.#eventsForExchange();
-    this.#sender = { address: addressOf(socket), isTrusted: false };
+    this.#sender = { address: addressOf(socket), isTrusted: options.isTrusted(addressOf(socket)) };
     this.#startHeadTimer();
     socket.setNoDelay(true);
     socket.setTimeout(options.idleTimeoutMs, () => this.#idled());

@@ -2,6 +2,7 @@ import { ConfigError, absolutePath, commonShape, readConfig, rpcAddress } from '
 import { z } from 'zod';
 
 import type { Hops } from './adapters/hop-dialer.ts';
+import { type IsTrusted, trustedProxies } from './trusted-proxies.ts';
 
 const shape = {
   ...commonShape,
@@ -28,11 +29,22 @@ const shape = {
     .transform((text): Hops => new Map(text.split(',').flatMap((hop) => (hop === '' ? [] : [pairOf(hop)]))))
     .default(new Map()),
   hopSecretFile: absolutePath().optional(), // What all edges know, 32 bytes or more.
+  // Proxies of ours in front of the edge.
+  trustedProxies: z.string().default('').transform(parsedProxies),
 };
 
 function pairOf(hop: string): [string, string] {
   const at = hop.indexOf('=');
   return [hop.slice(0, at), hop.slice(at + 1)];
+}
+
+function parsedProxies(text: string, context: z.RefinementCtx): IsTrusted {
+  try {
+    return trustedProxies(text);
+  } catch {
+    context.addIssue('must be addresses and networks like 192.0.2.7,10.0.0.0/8');
+    return z.NEVER;
+  }
 }
 
 export type EdgeConfig = ReturnType<typeof readEdgeConfig>;

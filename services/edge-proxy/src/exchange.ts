@@ -3,6 +3,7 @@
 import type { Socket } from 'node:net';
 
 import type { SandboxId } from '@wrenn/kit/ids';
+import { inCallersTrace } from '@wrenn/kit/telemetry/span';
 
 import type { Admission } from './domain/access.ts';
 import { BodyScanner } from './domain/body-scanner.ts';
@@ -73,18 +74,28 @@ export class Exchange implements GuestUser {
 
   // Settles every outcome itself.
   async start(request: RequestHead, route: GuestRoute): Promise<void> {
-    const { shares, admit } = this.#options;
     try {
       this.#sent = { request, route };
       this.#body = new BodyScanner(request.framing);
-      this.#admission = await admit(request, route);
-      if (this.#hasEnded) return;
-      // Who may not reach the sandbox takes nothing of what it may be sent.
-      this.#leaveShare = shares.enter(route.sandboxId);
-      await this.#connect(this.#admission, isRepeatable(request));
+      const about = { 'wrenn.sandbox.id': route.sandboxId };
+      await inCallersTrace(this.#traceparentIn(request), 'reach guest', about, () => this.#reach(request, route));
     } catch (error) {
       this.#refuse(error);
     }
+  }
+
+  // Anybody can send one; only of a proxy of ours it is known to tell the truth.
+  #traceparentIn({ fields }: RequestHead): string | undefined {
+    return this.#sender.isTrusted ? fields.find(({ key }) => key === 'traceparent')?.value : undefined;
+  }
+
+  async #reach(request: RequestHead, route: GuestRoute): Promise<void> {
+    const { shares, admit } = this.#options;
+    this.#admission = await admit(request, route);
+    if (this.#hasEnded) return;
+    // Who may not reach the sandbox takes nothing of what it may be sent.
+    this.#leaveShare = shares.enter(route.sandboxId);
+    await this.#connect(this.#admission, isRepeatable(request));
   }
 
   // Bytes that the client sent after the head; returns how many belong to this exchange.

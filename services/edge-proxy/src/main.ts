@@ -59,6 +59,7 @@ await runService(async () => {
       admit: gate.admit.bind(gate),
       domain: config.domain,
       log,
+      isTrusted: config.trustedProxies,
       answered: countAnswers(processMetrics),
     }),
   );

@@ -8,6 +8,7 @@ import type { Log } from '@wrenn/kit/log';
 import { ClientConnection, type ConnectionOptions } from './client-connection.ts';
 import { Refusal, refusalBytes } from './domain/refusal.ts';
 import { Shares } from './domain/shares.ts';
+import type { IsTrusted } from './trusted-proxies.ts';
 import type { Admit, Answered, Guests } from './exchange.ts';
 import { FailureLog } from './failure-log.ts';
 
@@ -16,6 +17,7 @@ export interface EdgeOptions {
   readonly admit: Admit;
   readonly domain: string; // Of `{port}-{sandbox id}.{domain}`.
   readonly log: Log;
+  readonly isTrusted?: IsTrusted; // Nobody is unless set.
   readonly answered?: Answered;
   readonly headTimeoutMs?: number;
   readonly idleTimeoutMs?: number;
@@ -43,6 +45,7 @@ export class EdgeServer {
     this.#connection = {
       ...options,
       failures: this.#failures,
+      isTrusted: options.isTrusted ?? (() => false),
       headTimeoutMs: options.headTimeoutMs ?? 10_000,
       // Above the 600 s after which common load balancers give up on a silent server.
       idleTimeoutMs: options.idleTimeoutMs ?? 620_000,
