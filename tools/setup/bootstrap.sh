@@ -20,8 +20,10 @@ once npm "npm packages" npm_inputs install_npm
 once proto "code from proto/" proto_inputs generate
 if [ "$purpose" = test ]; then
   quiet_postgres
-  install_packages postgresql postgresql-client python3-venv chromium apache2-utils nghttp2-client wrk
+  install_packages postgresql postgresql-client python3-venv chromium apache2-utils nghttp2-client wrk \
+    maven default-jre-headless
   once python "Python gRPC client" python_inputs install_python
+  once zipkin "Zipkin" zipkin_inputs install_zipkin
   once prometheus "Prometheus" prometheus_inputs install_prometheus
   once grpcurl "grpcurl" grpcurl_inputs install_grpcurl
   once go_client "Go gRPC client" go_client_inputs install_go_client

