@@ -20,12 +20,15 @@ import { snapshotSizes } from './snapshot-sizes.ts';
 import { snapshotSources } from './snapshot-sources.ts';
 import { snapshotDiff, snapshotFork, snapshotTemplate } from './snapshot-uses.ts';
 import { spineCreate, spineExec } from './spine.ts';
+import { tracing } from './tracing.ts';
 
 // Beside another run on the machine it names its own first slot, as the end-to-end tests do.
 const firstSlot = Number(process.env['WRENN_E2E_FIRST_SLOT'] ?? 20_100);
+// The slots behind these are for meshes that a measurement runs beside it.
 const place = { firstSlot, lastSlot: firstSlot + 31 };
 const measurements = [
   ...[spineCreate, spineExec, breadthFiles, breadthExec, edgeHttp, edgeTerminal],
+  tracing,
   ...[snapshotSizes, snapshotGaps, snapshotDiff, snapshotFork, snapshotTemplate, snapshotSources],
 ];
 const tell = (line: string) => void process.stderr.write(`${line}\n`);
