@@ -206,6 +206,11 @@ function rowsOf(samples: Record<Shape, Samples>, checkedBytes: number): Row[] {
   // adds less then than it does at p50.
   const added = (shape: Shape, condition: Condition) =>
     Math.max(difference(shape, condition, 0.5), difference(shape, condition, 0.99));
+  // Where a way to the agent and more is no slower than the way to the agent, the run says nothing, and meets no goal.
+  const ratio = (shape: Shape, condition: Condition) => {
+    const [beside, idle] = [added(shape, condition), added(shape, 'idle')];
+    return beside > 0 && idle > 0 ? beside / idle : Number.NaN;
+  };
   const goal = { relation: '<=', value: mostTimes } as const;
   return [
     ...shapes.flatMap((shape) => [
@@ -221,12 +226,7 @@ function rowsOf(samples: Record<Shape, Samples>, checkedBytes: number): Row[] {
         ];
       }),
       ...loaded.map((condition) =>
-        row(
-          idOf(shape, condition, 'ratio'),
-          added(shape, condition) / added(shape, 'idle'),
-          'x idle',
-          shape === 'mesh' ? goal : null,
-        ),
+        row(idOf(shape, condition, 'ratio'), ratio(shape, condition), 'x idle', shape === 'mesh' ? goal : null),
       ),
     ]),
     row('edge.echo_bytes', checkedBytes, 'checked'), // One that was wrong would have ended the run.
