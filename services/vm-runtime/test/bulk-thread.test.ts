@@ -112,22 +112,35 @@ test('a sandbox that ends cuts its transfers at once, and no others', async () =
 test('transfers of a sandbox that is to be paused are waited for, and what is cut then says so', async () => {
   const { thread, files } = await startThread();
   const sandboxId = newSandboxId();
-  const agent = await agentWith(Buffer.alloc(100 * 2 ** 20));
+  const rest = Promise.withResolvers<void>();
+  const agent = cleanup.use(
+    await startAgent({
+      http: (_request, answer) => {
+        answer.writeHead(200, { 'Content-Length': 8 }).write('half');
+        void rest.promise.then(() => answer.end(' all'));
+      },
+    }),
+  );
   thread.add(sandboxId, agent.address, 'token');
-  const stream = files.read({ sandboxId, path })[Symbol.asyncIterator]();
-  await stream.next();
-  expect(await thread.drain(sandboxId, 5)).toBe(1);
-  const drained = thread.drain(sandboxId, 60_000);
-  for (let next = await stream.next(); !next.done; next = await stream.next());
-  expect(await drained).toBe(0);
-  const cut = files.read({ sandboxId, path })[Symbol.asyncIterator]();
-  await cut.next();
+  const [stream, cut] = [files.read({ sandboxId, path }), files.read({ sandboxId, path })];
+  const other = cut[Symbol.asyncIterator]();
+  const whole = bytesOf(stream);
+  await other.next();
+  expect(await thread.drain(sandboxId, 50)).toBeGreaterThan(0);
   thread.remove(sandboxId, 'SANDBOX_PAUSED');
-  const drain = async () => {
-    for (let next = await cut.next(); !next.done; next = await cut.next());
-  };
-  await expect(drain()).rejects.toMatchObject({ reason: 'SANDBOX_PAUSED' });
+  await expect(whole).rejects.toMatchObject({ reason: 'SANDBOX_PAUSED' });
+  await expect(drainOf(other)).rejects.toMatchObject({ reason: 'SANDBOX_PAUSED' });
+  thread.add(sandboxId, agent.address, 'token');
+  const last = bytesOf(files.read({ sandboxId, path }));
+  const drained = thread.drain(sandboxId, 60_000);
+  rest.resolve();
+  expect(await last).toEqual(Buffer.from('half all'));
+  expect(await drained).toBe(0);
 });
+
+async function drainOf(stream: AsyncIterator<unknown>): Promise<void> {
+  for (let next = await stream.next(); !next.done; next = await stream.next());
+}
 
 test('a thread that crashes is started anew on its port and knows its sandboxes', async () => {
   const { thread, port, workers, files } = await startThread();

@@ -16,7 +16,7 @@ const firstDelayMs = 50;
 const maxDelayMs = 5000;
 const healthyAfterMs = 10_000;
 const stopLimitMs = 8000;
-const drainAnswerMs = 500;
+const drainAnswerMs = 1000;
 
 export type StartWorker = (settings: BulkSettings) => Worker;
 
