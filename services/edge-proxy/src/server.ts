@@ -3,6 +3,7 @@
 import { type Server, type Socket, createServer } from 'node:net';
 
 import type { SandboxId } from '@wrenn/kit/ids';
+import { listenAt } from '@wrenn/kit/listen';
 import type { Log } from '@wrenn/kit/log';
 
 import { ClientConnection, type ConnectionOptions } from './client-connection.ts';
@@ -68,20 +69,8 @@ export class EdgeServer {
 
   // Binds `host:port` or `unix:/path` and returns the port.
   async listen(address: string): Promise<number> {
-    const colon = address.lastIndexOf(':');
-    const where = address.startsWith('unix:')
-      ? { path: address.slice('unix:'.length) }
-      : { host: address.slice(0, colon).replaceAll(/[[\]]/g, ''), port: Number(address.slice(colon + 1)) };
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen(where, () => {
-        this.#server.off('error', reject);
-        resolve();
-      });
-    });
+    const port = await listenAt(this.#server, address);
     this.#server.on('error', (error) => this.#options.log.error({ err: error }, 'accepting failed'));
-    const bound = this.#server.address();
-    const port = bound !== null && typeof bound === 'object' ? bound.port : 0;
     this.#options.log.info({ address, port }, 'serving');
     return port;
   }

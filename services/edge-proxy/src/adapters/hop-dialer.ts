@@ -1,6 +1,8 @@
 // Reaches ports of guests on other hosts, through the edges there.
 import { type ConnectionOptions, type TLSSocket, connect as connectTls } from 'node:tls';
 
+import { hostAndPort } from '@wrenn/kit/listen';
+
 import { hopRequest, maxHopHeadBytes, requireReached, type HopRequest } from '../domain/hop-words.ts';
 import { Refusal } from '../domain/refusal.ts';
 import { hopContext, keyForClient } from './hop-tls.ts';
@@ -32,11 +34,8 @@ export class HopDialer {
   // To a host that it leads to.
   async dial(hostId: string, request: HopRequest, signal: AbortSignal): Promise<TLSSocket> {
     signal.throwIfAborted();
-    const hop = this.#hops.get(hostId)!;
-    const colon = hop.lastIndexOf(':');
     const options: HalfOpenOptions = {
-      host: hop.slice(0, colon),
-      port: Number(hop.slice(colon + 1)),
+      ...hostAndPort(this.#hops.get(hostId)!),
       allowHalfOpen: true,
       secureContext: this.#secureContext,
       ...keyForClient(this.#secret),

@@ -4,6 +4,7 @@ import { type Server, type Socket, createServer } from 'node:net';
 import { TLSSocket } from 'node:tls';
 
 import type { SandboxId } from '@wrenn/kit/ids';
+import { listenAt } from '@wrenn/kit/listen';
 import type { Log } from '@wrenn/kit/log';
 
 import { hopContext, keyForServer } from './hop-tls.ts';
@@ -36,13 +37,8 @@ export class HopServer {
 
   // Binds `host:port` and returns the port.
   async listen(address: string): Promise<number> {
-    const colon = address.lastIndexOf(':');
-    const place = { host: address.slice(0, colon), port: Number(address.slice(colon + 1)) };
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject).listen(place, () => resolve(void this.#server.off('error', reject)));
-    });
+    const port = await listenAt(this.#server, address);
     this.#server.on('error', (error) => this.#options.log.error({ err: error }, 'accepting edges failed'));
-    const { port } = this.#server.address() as { port: number };
     this.#options.log.info({ address, port }, 'serving other edges');
     return port;
   }

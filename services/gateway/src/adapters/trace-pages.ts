@@ -1,12 +1,12 @@
 // The waterfall pages over HTTP, for a browser on this machine. A page of another site cannot read them: it would have
 // to name this address as its own, and no other name is answered.
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 
 import { inMs } from '@wrenn/kit/deadlines';
 import { WrennError, hasReason } from '@wrenn/kit/errors';
 import { isSandboxId } from '@wrenn/kit/ids';
 import type { RpcClient } from '@wrenn/kit/lanes';
+import { closeHttp, listenAt } from '@wrenn/kit/listen';
 import type { Log } from '@wrenn/kit/log';
 import type { TraceService } from '@wrenn/proto/wrenn/v1/trace';
 
@@ -36,20 +36,13 @@ export class TracePages {
 
   // Binds `host:port` and returns the port.
   async listen(address: string): Promise<number> {
-    const colon = address.lastIndexOf(':');
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen(Number(address.slice(colon + 1)), address.slice(0, colon), resolve);
-    });
-    const { port } = this.#server.address() as AddressInfo;
+    const port = await listenAt(this.#server, address);
     this.#log.info({ address, port }, 'showing traces');
     return port;
   }
 
-  async close(): Promise<void> {
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    this.#server.closeAllConnections();
-    await closed;
+  close(): Promise<void> {
+    return closeHttp(this.#server);
   }
 }
 

@@ -1,8 +1,8 @@
 // A listener of its own for operators: figures for Prometheus and, for probes that speak no gRPC, health. Nothing of
 // a sandbox passes it, and it must not be reachable for those who may not know how busy a host is.
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 
+import { closeHttp, listenAt } from '../listen.ts';
 import { contentTypes, renderMetrics } from './exposition.ts';
 import { formatFor } from './negotiate.ts';
 import type { Metrics } from './registry.ts';
@@ -22,17 +22,12 @@ export class MetricsServer {
   }
 
   // Binds `host:port` and returns the port.
-  async listen(address: string): Promise<number> {
-    const { hostname, port } = new URL(`http://${address}`);
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject).listen(Number(port || 80), hostname.replaceAll(/[[\]]/g, ''), resolve);
-    });
-    return (this.#server.address() as AddressInfo).port;
+  listen(address: string): Promise<number> {
+    return listenAt(this.#server, address);
   }
 
-  async close(): Promise<void> {
-    this.#server.closeAllConnections();
-    await new Promise((resolve) => this.#server.close(resolve)); // Also of one that never listened.
+  close(): Promise<void> {
+    return closeHttp(this.#server);
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {

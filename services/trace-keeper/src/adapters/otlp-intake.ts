@@ -1,10 +1,10 @@
 // Takes spans by OTLP over HTTP, protobuf only. A sender that is wrong is told so; whatever is sent, it costs no more
 // than its own answer, and all that is on its way together has a bound.
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 
+import { closeHttp, listenAt } from '@wrenn/kit/listen';
 import type { Log } from '@wrenn/kit/log';
 
 type Take = (bytes: Uint8Array) => void;
@@ -47,20 +47,13 @@ export class OtlpIntake {
 
   // Binds `host:port` and returns the port.
   async listen(address: string): Promise<number> {
-    const colon = address.lastIndexOf(':');
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen(Number(address.slice(colon + 1)), address.slice(0, colon), resolve);
-    });
-    const { port } = this.#server.address() as AddressInfo;
+    const port = await listenAt(this.#server, address);
     this.#log.info({ address, port }, 'taking spans');
     return port;
   }
 
-  async close(): Promise<void> {
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    this.#server.closeAllConnections();
-    await closed;
+  close(): Promise<void> {
+    return closeHttp(this.#server);
   }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
