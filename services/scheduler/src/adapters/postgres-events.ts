@@ -23,32 +23,44 @@ interface EventRow {
 
 export type NewEvent = Omit<SandboxEvent, 'sequence'>;
 
-// One statement, since each is waited for by whoever waits for a change of state. The rows come behind the lock, so
-// their numbers are drawn under it.
-const append = `
-  with locked as materialized (select pg_advisory_xact_lock(:lockKey)),
+// For statements that have a CTE `due` of the events to append; their numbers are drawn under the lock. A statement of its
+// own for each step would be waited for by whoever waits for a change of state.
+export const appendDue = `
+  locked as materialized (
+    select pg_advisory_xact_lock(:lockKey) from (select count(*) as n from due) as counted where n > 0
+  ),
   told as (
     insert into sandbox_events (sandbox_id, from_state, to_state, reason, at)
-    select e.sandbox_id, e.from_state, e.to_state, e.reason, e.at
-    from locked cross join lateral jsonb_to_recordset(:events::jsonb)
-      as e(sandbox_id text, from_state text, to_state text, reason text, at timestamptz)
+    select due.sandbox_id, due.from_state, due.to_state, due.reason, due.at from locked cross join due
     returning sandbox_id
-  )
-  select pg_notify(:eventChannel, sandbox_id) from (select distinct sandbox_id from told) as each_sandbox
-  union all
-  select pg_notify(:roomChannel, '') where :hasRoom`;
+  ),
+  rung as materialized (
+    select pg_notify(:eventChannel, sandbox_id) from (select distinct sandbox_id from told) as each_sandbox
+    union all
+    select pg_notify(:roomChannel, '') where :hasRoom
+  )`;
 
-// The last statement of its transaction: everybody else's events wait until it ends.
-export async function appendEvents(tx: Knex.Transaction, events: readonly NewEvent[]): Promise<void> {
-  const rows = events.map(({ sandboxId, from, to, reason, at }) => ({
+// The events that a statement with `appendDue` may append.
+export const events = `jsonb_to_recordset(:events::jsonb)
+  as events(sandbox_id text, from_state text, to_state text, reason text, at timestamptz)`;
+
+export function eventBindings(all: readonly NewEvent[]) {
+  const rows = all.map(({ sandboxId, from, to, reason, at }) => ({
     sandbox_id: sandboxId,
     from_state: from ?? null,
     to_state: to,
     reason,
     at,
   }));
-  const hasRoom = events.some(({ to }) => !isHosted(to));
-  await tx.raw(append, { lockKey, eventChannel, roomChannel, hasRoom, events: JSON.stringify(rows) });
+  const hasRoom = all.some(({ to }) => !isHosted(to));
+  return { lockKey, eventChannel, roomChannel, hasRoom, events: JSON.stringify(rows) };
+}
+
+const append = `with due as (select * from ${events}), ${appendDue} select count(*) from rung`;
+
+// The last statement of its transaction: everybody else's events wait until it ends.
+export async function appendEvents(tx: Knex.Transaction, all: readonly NewEvent[]): Promise<void> {
+  await tx.raw(append, eventBindings(all));
 }
 
 export class PostgresEvents implements EventSource {

@@ -116,7 +116,7 @@ export class PostgresSandboxes implements SandboxStore {
 
   async move(seen: Sandbox, move: Move): Promise<Sandbox | undefined> {
     const { database, causes, clock, log } = this.#parts;
-    const moved = await database.inTransaction((tx) => applyMove(tx, seen, move, clock.now()));
+    const moved = await database.run((db) => applyMove(db, seen, move, clock.now()));
     if (!moved) return undefined;
     tellMove(causes, seen.id, move);
     log.info({ sandbox: seen.id, from: seen.state, to: move.to, reason: move.reason }, 'state changed');

@@ -2,13 +2,17 @@
 import { type Span, startClientSpan } from '@wrenn/kit/telemetry/span';
 
 const tablePattern = /\b(?:from|into|update|join)\s+"?([a-z_]+)"?/i;
+// What a statement of several parts is for: the first that changes anything.
+const changePattern = /\b(insert into|update|delete from)\s+"?([a-z_]+)"?/i;
 
 export function startStatement(config: unknown): Span {
   const span = startClientSpan('statement');
   if (!span.isRecording()) return span;
   const text = textOf(config);
-  const operation = /^\s*([a-z]+)/i.exec(text)?.[1]?.toUpperCase() ?? '';
-  const table = tablePattern.exec(text)?.[1] ?? '';
+  const first = /^\s*([a-z]+)/i.exec(text)?.[1]?.toUpperCase() ?? '';
+  const [, change, changed] = (first === 'WITH' && changePattern.exec(text)) || [];
+  const operation = change?.split(' ')[0]?.toUpperCase() ?? first;
+  const table = changed ?? tablePattern.exec(text)?.[1] ?? '';
   span.updateName(`${operation} ${table}`.trim());
   span.setAttributes({ 'db.system.name': 'postgresql', 'db.operation.name': operation });
   if (table !== '') span.setAttribute('db.collection.name', table);
