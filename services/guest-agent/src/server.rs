@@ -41,6 +41,10 @@ const HEAD_BYTES: usize = 64 * 1024;
 const HEADERS: usize = 100;
 /// That wait in one connection (HTTP/1.1) or stream (HTTP/2) for a client that does not read.
 const UNSENT_BYTES: usize = 128 * 1024;
+/// That one stream of HTTP/2 may have unread, and all streams of one connection. Streams that nobody reads, such as keys for
+/// a program that takes none, fill only their own window: the connection's is that of 64 of them.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// For a new connection to ask for something.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// For each later request to be there, on a connection that does nothing else meanwhile.
@@ -65,6 +69,7 @@ async fn serve(stream: TcpStream, id: ConnectionId, rpc: ConnectRpcService, agen
     let mut http2 = server.http2();
     http2.timer(TokioTimer::new()).keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_PATIENCE);
     http2.max_concurrent_streams(STREAMS).max_header_list_size(HEAD_BYTES as u32).max_send_buf_size(UNSENT_BYTES);
+    http2.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     // How a connection ends is its client's business.
     let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));
     tokio::select! {

@@ -22,6 +22,7 @@ export class Terminal implements AsyncDisposable {
   pid = 0;
   screen: string | undefined; // As it was painted for who came later.
   sequence = 0n; // The last one seen.
+  typedCount = 0; // Messages of keys that went on their way.
   exitCode: number | undefined;
   failure: unknown;
   readonly ended: Promise<void>;
@@ -44,8 +45,9 @@ export class Terminal implements AsyncDisposable {
   }
 
   // Resolves once it went on its way.
-  type(keys: string | Uint8Array): Promise<void> {
-    return this.#send({ part: { case: 'input', value: Buffer.from(keys) } });
+  async type(keys: string | Uint8Array): Promise<void> {
+    await this.#send({ part: { case: 'input', value: Buffer.from(keys) } });
+    this.typedCount++;
   }
 
   resize(columns: number, rows: number): Promise<void> {
