@@ -1,5 +1,6 @@
 // What clients send, against what another parser, node's, finds in what the edge passes on: the number of requests,
 // their bounds and their bodies must be those that the edge answered.
+import { thorough } from '@wrenn/kit/testkit/dice';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { rawClient, startEdge } from './edge.ts';
@@ -50,7 +51,7 @@ test.each(brokenBodies)('%s: 400, and the guest sees neither an end of it nor wh
 
 // Bytes changed, lost, doubled and mixed at random, but the same ones in every run.
 test('of requests broken at random the guest sees what was answered, and never a malformed one', async () => {
-  const rounds = 1500;
+  const rounds = thorough(1500);
   const atOnce = 50;
   const random = numbersFrom(20_261_128);
   const sources = [...requestVectors.map(({ bytes }) => bytes), ...brokenBodies.map(([, bytes]) => bytes)].filter(
@@ -73,7 +74,7 @@ test('of requests broken at random the guest sees what was answered, and never a
   // It is worth something only if both sides of the line were tried.
   expect(statuses.get(200)).toBeGreaterThan(75);
   expect(statuses.get(400)).toBeGreaterThan(200);
-}, 120_000);
+}, thorough(120_000));
 
 const pieces = [
   '\r\n',

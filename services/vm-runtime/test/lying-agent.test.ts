@@ -7,7 +7,7 @@ import { durationOfMs } from '@wrenn/kit/duration';
 import { statusDetails } from '@wrenn/kit/rpc-errors';
 import { type Reason, WrennError } from '@wrenn/kit/errors';
 import { newSandboxId } from '@wrenn/kit/ids';
-import { Dice } from '@wrenn/kit/testkit/dice';
+import { Dice, thorough } from '@wrenn/kit/testkit/dice';
 import { eventually } from '@wrenn/kit/testkit/eventually';
 import { serveForTest } from '@wrenn/kit/testkit/serve';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
@@ -269,7 +269,7 @@ test('an agent that tells what comes by chance is believed only where all of it 
     else stream.end();
   });
   const counts = { believed: 0, refused: 0 };
-  for (let turn = 0; turn < 250; turn++) {
+  for (let turn = 0; turn < thorough(250); turn++) {
     const outcome = await served.started().catch((error: WrennError) => error.reason);
     if (typeof outcome === 'string') {
       expect(outcome).toBe('AGENT_MISBEHAVED');
@@ -278,12 +278,14 @@ test('an agent that tells what comes by chance is believed only where all of it 
     }
     const cases = outcome.map(({ event }) => event?.event.case);
     expect([cases[0], cases.at(-1)]).toEqual(['started', 'exited']);
-    expect(cases.slice(1, -1).every((each) => each === 'stdout')).toBe(true);
+    // A bit makes one kind of output another.
+    const others = new Set(cases.slice(1, -1)).difference(new Set(['stdout', 'stderr', 'terminal']));
+    expect([...others]).toEqual([]);
     counts.believed += 1;
   }
   expect(Math.min(counts.believed, counts.refused), JSON.stringify(counts)).toBeGreaterThan(20);
   await leavesNothing(served);
-}, 60_000);
+}, thorough(60_000));
 
 // Mostly in order: an agent whose first word is wrong is asked no further.
 function chanceEvents(dice: Dice): Event[] {

@@ -4,6 +4,7 @@ import type { TestMesh } from '@wrenn/e2e/mesh';
 import { inMs } from '@wrenn/kit/deadlines';
 import { type RpcClient, Lanes } from '@wrenn/kit/lanes';
 import { Process } from '@wrenn/proto/process/process';
+import { Metadata } from 'nice-grpc-common';
 
 const limitMs = 30_000;
 
@@ -21,11 +22,13 @@ export class AgentExec {
     return new AgentExec(await guest.address());
   }
 
-  async runTrue(): Promise<void> {
+  // `traceparent` is what a mesh that records the call would send along.
+  async runTrue(traceparent?: string): Promise<void> {
     const request = { process: { cmd: 'true' }, stdin: false };
+    const call = { ...inMs(limitMs), ...(traceparent !== undefined && { metadata: Metadata({ traceparent }) }) };
     let exitCode: number | undefined;
     // To the stream's own end, as vm-runtime does: leaving it sooner would cancel the call.
-    for await (const { event } of this.#agent.start(request, inMs(limitMs))) {
+    for await (const { event } of this.#agent.start(request, call)) {
       if (event?.event.case === 'end') ({ exitCode } = event.event.value);
     }
     if (exitCode !== 0) throw new Error(`\`true\` ended with ${exitCode} at the agent`);

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 
 import { repositoryRoot } from '@wrenn/cli/mesh/options';
 import { table } from '@wrenn/cli/output/table';
+import { Interrupted, interruptibly } from '@wrenn/e2e/interruption';
 import { TestMesh } from '@wrenn/e2e/mesh';
 import { writeDurably } from '@wrenn/kit/durable-file';
 
@@ -45,6 +46,16 @@ const dataDir = await mkdtemp(join(tmpdir(), 'wrenn-bench-'));
 await chmod(dataDir, 0o711); // PostgreSQL and the VMMs run as users of their own.
 const rows: Row[] = [];
 try {
+  await interruptibly(run).finally(() => rm(dataDir, { recursive: true, force: true }));
+} catch (error) {
+  if (!(error instanceof Interrupted)) throw error;
+  for (const leftover of error.leftBehind) tell(`left behind: ${leftover}`);
+  tell(`bench: ${error.message}; the mesh was stopped`);
+  process.exit(130);
+}
+process.exit(rows.some(({ met }) => met === false) ? 1 : 0);
+
+async function run(): Promise<void> {
   tell('bench: starting a mesh');
   const templates = ['minimal', 'debian'];
   await using mesh = await TestMesh.start({ place: { dataDir, ...place }, templates, logLevel: 'warn' });
@@ -59,10 +70,7 @@ try {
   await writeDurably(join(outDir, 'results.json'), `${JSON.stringify(result, null, 2)}\n`);
   const facts = Object.entries(machine).map(([name, value]) => `${name} ${value}`);
   process.stdout.write(`${report(rows)}\n\n${facts.join(', ')}\n`);
-} finally {
-  await rm(dataDir, { recursive: true, force: true });
 }
-process.exit(rows.some(({ met }) => met === false) ? 1 : 0);
 
 function report(all: readonly Row[]): string {
   const cells = all.map(({ id, value, unit, goal, met }) => [

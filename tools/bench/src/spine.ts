@@ -1,6 +1,10 @@
 // The cost of the mesh over what it is built on. Both sides run in turns, so that a machine that is
 // busy for a while is busy for both.
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { bareCall, bareClient } from './bare-client.ts';
 import { AgentExec, execTrue, timed } from './exec.ts';
+import { LoadProcess } from './load-process.ts';
 import { type Measurement, median, row } from './measurement.ts';
 import { RawBoot } from './raw-boot.ts';
 
@@ -39,19 +43,29 @@ export const spineCreate: Measurement = {
 };
 
 export const spineExec: Measurement = {
-  ids: ['spine.exec_overhead_ms', 'spine.exec_mesh_ms', 'spine.exec_agent_ms'],
+  ids: ['spine.exec_overhead_ms', 'spine.exec_mesh_ms', 'spine.exec_agent_ms', 'spine.two_bare_hops_ms'],
   async run(mesh, tell) {
     const guest = await mesh.create(template);
     const agent = await AgentExec.at(guest);
     const straight = () => agent.runTrue();
     const throughMesh = () => execTrue(mesh, guest.id);
-    const times = { agent: [] as number[], mesh: [] as number[] };
+    // As many processes as the mesh has between its client and the agent, that do nothing but pass a call on.
+    await using last = await LoadProcess.run('bare-hop.ts');
+    await using first = await LoadProcess.run('bare-hop.ts', last.told);
+    const bare = bareClient(Number(first.told));
+    const throughBare = () => bareCall(bare, Buffer.alloc(64));
+    const times = { agent: [] as number[], mesh: [] as number[], bare: [] as number[] };
     for (let round = 0; round < warmUpRounds + execRounds; round++) {
       const [agentMs, meshMs] = [await timed(straight), await timed(throughMesh)];
+      // At rest for as long as a command takes, as the mesh's processes are while one runs.
+      await sleep(agentMs);
+      const bareMs = await timed(throughBare);
       if (round < warmUpRounds) continue;
+      times.bare.push(bareMs);
       times.agent.push(agentMs);
       times.mesh.push(meshMs);
     }
+    bare.close();
     agent.close();
     await guest.destroy();
     const [meshMs, agentMs] = [median(times.mesh), median(times.agent)];
@@ -60,6 +74,7 @@ export const spineExec: Measurement = {
       row('spine.exec_overhead_ms', meshMs - agentMs, 'ms', { relation: '<=', value: 3 }),
       row('spine.exec_mesh_ms', meshMs, 'ms'),
       row('spine.exec_agent_ms', agentMs, 'ms'),
+      row('spine.two_bare_hops_ms', median(times.bare), 'ms'),
     ];
   },
 };

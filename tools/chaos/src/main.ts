@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util';
 
 import { repositoryRoot } from '@wrenn/cli/mesh/options';
 import { messageOf } from '@wrenn/kit/errors';
+import { Interrupted, interruptibly } from '@wrenn/e2e/interruption';
 import { TestMesh } from '@wrenn/e2e/mesh';
 
 import { runChaos } from './chaos.ts';
@@ -54,6 +55,19 @@ const failpointFile = join(dataDir, 'failpoints');
 const history = new History(join(repositoryRoot, '.build/chaos', `${mode}-${seed}.log`));
 history.note(`${mode}, seed ${seed}: again with \`node tools/chaos/src/main.ts ${mode} --seed ${seed}\``);
 try {
+  await interruptibly(run).finally(() => rm(dataDir, { recursive: true, force: true }));
+} catch (error) {
+  if (!(error instanceof Interrupted)) throw error;
+  for (const leftover of error.leftBehind) process.stdout.write(`left behind: ${leftover}\n`);
+  process.stdout.write(`${mode}: ${error.message}; the mesh was stopped\n`);
+  process.exit(130);
+}
+const { breaches } = history;
+for (const breach of breaches) process.stdout.write(`BREACH ${breach}\n`);
+process.stdout.write(`${mode}: seed ${seed}, ${breaches.length} breaches; history in ${history.path}\n`);
+process.exit(breaches.length > 0 ? 1 : 0);
+
+async function run(): Promise<void> {
   const slots = { firstSlot, lastSlot: firstSlot + (defaults[mode]?.slotCount ?? 0) - 1 };
   const mesh = await TestMesh.start({ place: { dataDir, ...slots }, templates: ['minimal'], failpointFile });
   try {
@@ -79,10 +93,4 @@ try {
       history.breach(`the mesh does not stop: ${messageOf(error)}; see ${mesh.mesh.options.runDir}`);
     }
   }
-} finally {
-  await rm(dataDir, { recursive: true, force: true });
 }
-const { breaches } = history;
-for (const breach of breaches) process.stdout.write(`BREACH ${breach}\n`);
-process.stdout.write(`${mode}: seed ${seed}, ${breaches.length} breaches; history in ${history.path}\n`);
-process.exit(breaches.length > 0 ? 1 : 0);

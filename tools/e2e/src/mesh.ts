@@ -20,6 +20,7 @@ import {
 import { untilServing } from '@wrenn/cli/mesh/readiness';
 import { tidy } from '@wrenn/cli/mesh/tidy';
 import { inMs } from '@wrenn/kit/deadlines';
+import { messageOf } from '@wrenn/kit/errors';
 import { type LogLevel, openLog } from '@wrenn/kit/log';
 import { signalProcess } from '@wrenn/kit/process-identity';
 import { eventually } from '@wrenn/kit/testkit/eventually';
@@ -45,6 +46,7 @@ export interface TestMeshOptions {
 const replaceLimitMs = 60_000;
 
 export class TestMesh implements AsyncDisposable {
+  static readonly #open = new Set<TestMesh>();
   readonly mesh: Mesh;
   readonly client: MeshClient;
   readonly #root: string;
@@ -65,8 +67,16 @@ export class TestMesh implements AsyncDisposable {
     const before = await takeInventory(meshOptions);
     const log = openLog('supervisor', 'warn');
     const mesh = new Mesh(meshOptions, { log, env: options.env ?? process.env, tell: () => undefined });
+    const testMesh = new TestMesh(mesh, root, before);
+    TestMesh.#open.add(testMesh);
     await mesh.start();
-    return new TestMesh(mesh, root, before);
+    return testMesh;
+  }
+
+  // For a program that is told to end: returns what is left behind, and why one could not be closed.
+  static async closeAll(): Promise<string[]> {
+    const closing = [...TestMesh.#open].map((mesh) => mesh.close().catch((error: unknown) => [messageOf(error)]));
+    return (await Promise.all(closing)).flat();
   }
 
   get logsDir(): string {
@@ -102,6 +112,7 @@ export class TestMesh implements AsyncDisposable {
   }
 
   async #close(): Promise<string[]> {
+    TestMesh.#open.delete(this);
     try {
       await destroyAll(this.client, () => undefined);
     } finally {

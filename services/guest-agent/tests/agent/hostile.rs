@@ -1,6 +1,6 @@
 //! Clients that are broken or mean: each is refused or dropped, and costs the agent nothing that stays.
 
-use crate::support::{Agent, Exchange, Scratch, descriptors, envelope, eventually, resident, threads};
+use crate::support::{Agent, Exchange, Scratch, descriptors, envelope, eventually, resident, thorough, threads};
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -51,7 +51,7 @@ fn survives_thousands_of_malformed_messages_in_every_encoding() {
     // Fields 1 and 2 with strings and numbers: the beginnings of most messages here.
     let plausible = b"\x0a\x0e\x0a\x04true\x12\x01x\x22\x01/\x10\x01\x1a\x03tag\x20\x01";
     let mut exchange = Exchange::open(agent.address);
-    for _ in 0..4000 {
+    for _ in 0..thorough(4000) {
         let mut message = plausible[..dice.roll(plausible.len() + 1)].to_vec();
         for _ in 0..dice.roll(6) {
             let at = dice.roll(message.len() + 1);

@@ -8,6 +8,7 @@ import { expect, test } from 'vitest';
 
 const run = promisify(execFile);
 const startModule = new URL('./start.ts', import.meta.url).href;
+const metricsModule = new URL('../metrics/process-metrics.ts', import.meta.url).href;
 const rpcModule = new URL('../lanes.ts', import.meta.url).href;
 
 // Makes one span, closes, and prints how long closing took.
@@ -63,4 +64,37 @@ test('a collector that is away or mute does not hold a service up', { timeout: 6
 
 test('without a collector nothing is registered', async () => {
   expect(await closingMs()).toBeLessThan(50);
+});
+
+// Makes as many spans as it is told, more than may wait, and prints what became of them.
+const countingScript = `
+  import { trace } from '@opentelemetry/api';
+  import { startTelemetry } from ${JSON.stringify(startModule)};
+  import { processMetrics } from ${JSON.stringify(metricsModule)};
+  const telemetry = startTelemetry('test', process.env);
+  const tracer = trace.getTracer('wrenn');
+  for (let i = 0; i < 30; i++) tracer.startSpan('one').end();
+  await telemetry.close().catch(() => undefined);
+  const { samples } = (await processMetrics.collect()).find(({ name }) => name === 'wrenn_process_spans');
+  console.log(JSON.stringify(Object.fromEntries([...samples].map(({ labels, value }) => [labels.outcome, value]))));
+`;
+
+async function outcomes(endpoint: string): Promise<unknown> {
+  const limits = { OTEL_BSP_MAX_QUEUE_SIZE: '10', OTEL_BSP_MAX_EXPORT_BATCH_SIZE: '10' };
+  const env = { PATH: process.env['PATH'], OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, ...limits };
+  const options = { env, cwd: new URL('..', import.meta.url).pathname };
+  const { stdout } = await run(process.execPath, ['--input-type=module', '-e', countingScript], options);
+  return JSON.parse(stdout);
+}
+
+test('what became of spans is counted: exported, refused by the collector, or dropped since too many waited', async () => {
+  const answers = { status: 200 };
+  const collector = createServer((request, response) => {
+    request.resume().on('end', () => response.writeHead(answers.status).end());
+  });
+  const endpoint = await listening(collector);
+  expect(await outcomes(endpoint)).toEqual({ exported: 20, dropped: 10 });
+  answers.status = 400;
+  expect(await outcomes(endpoint)).toEqual({ failed: 20, dropped: 10 });
+  collector.close();
 });

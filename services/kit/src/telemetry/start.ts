@@ -10,6 +10,7 @@ import { BatchSpanProcessor, type Sampler, type SpanProcessor, TracerProvider } 
 import { newInstanceId } from '../ids.ts';
 import { watchEventLoop } from './process-load.ts';
 import { type SpanQueue, readTraceSettings } from './settings.ts';
+import { spanFigures } from './span-figures.ts';
 
 const closeLimitMs = 2000;
 // Nothing we record is longer; what a mistake records is cut.
@@ -52,6 +53,7 @@ function batched(url: string, { maxSpans, maxBatch, delayMs, timeoutMs }: SpanQu
     maxExportBatchSize: maxBatch,
     scheduledDelayMillis: delayMs,
     exportTimeoutMillis: timeoutMs,
+    selfObsMeterProvider: spanFigures,
   });
 }
 

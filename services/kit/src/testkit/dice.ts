@@ -41,3 +41,8 @@ export class Dice {
     return order;
   }
 }
+
+// How often a test that tries things by chance does so: as many times `count` as WRENN_THOROUGH says, once unless set.
+export function thorough(count: number): number {
+  return count * Number(process.env['WRENN_THOROUGH'] ?? 1);
+}

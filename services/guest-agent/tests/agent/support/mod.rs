@@ -211,3 +211,8 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 pub fn is_alive(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
+
+/// As many times `count` as `WRENN_THOROUGH` says, once unless set.
+pub fn thorough(count: usize) -> usize {
+    count * std::env::var("WRENN_THOROUGH").map_or(1, |times| times.parse().expect("WRENN_THOROUGH is a number"))
+}
