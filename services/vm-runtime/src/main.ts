@@ -32,6 +32,7 @@ import { StoreDisks } from './adapters/store-disks.ts';
 import { StoreSnapshots } from './adapters/store-snapshots.ts';
 import { VmJournal } from './adapters/vm-journal.ts';
 import { parseConfig } from './config.ts';
+import { ComingSnapshots } from './domain/coming-snapshots.ts';
 import { ConsoleLogs } from './domain/console-logs.ts';
 import { VmTable } from './domain/vm-table.ts';
 import { filesystemHandlers, vmFiles } from './filesystem-server.ts';
@@ -67,7 +68,7 @@ await runService(async () => {
   const bulk = stop.own('bulk thread', new BulkThread(bulkSettings, log));
   processMetrics.include('bulk thread', () => bulk.count());
   const slots = new NetworkSlots(network);
-  const snapshots = new StoreSnapshots(store);
+  const snapshots = new ComingSnapshots(new StoreSnapshots(store));
   const disks = new StoreDisks(store);
   const consoles = stop.own('consoles', new ConsoleLogs(new ConsoleFiles(join(config.dataDir, 'consoles')), log));
   consoles.start();

@@ -86,7 +86,7 @@ async function cycle(mesh: TestMesh, { guest, raw, times }: Sized, counts: boole
   if (counts) {
     // Until the record says `paused`, and, of that, until the sandbox is a snapshot that no process can lose.
     times.pause.push(spanMs(paused.timings, 'stop', 'record'));
-    times.frozen.push(spanMs(paused.timings, 'stop', 'stage'));
+    times.frozen.push(spanMs(paused.timings, 'stop', 'journal'));
     times.paused_seen.push(seenMs);
     times.resume.push(resumeMs);
     times.first_exec.push(firstExecMs);

@@ -17,6 +17,7 @@ import {
   FakeSnapshots,
   FakeVmm,
 } from '../../test/fakes.ts';
+import { ComingSnapshots } from './coming-snapshots.ts';
 import { takeSnapshot } from './take-snapshot.ts';
 import type { BootSpec } from './vm.ts';
 import { VmTable } from './vm-table.ts';
@@ -46,11 +47,14 @@ let snapshots: FakeSnapshots;
 let consoles: FakeConsoles;
 const token = 'a'.repeat(64);
 
-const table = () =>
-  new VmTable({
+let coming: ComingSnapshots; // As the table that was made last has them.
+
+function table(): VmTable {
+  coming = new ComingSnapshots(snapshots);
+  return new VmTable({
     slots,
     disks,
-    snapshots,
+    snapshots: coming,
     vmm,
     journal,
     agents: { dial: () => agent },
@@ -61,6 +65,7 @@ const table = () =>
     newAccessToken: () => token,
     watchdogTimes: { pauseMs: 5, lookMs: 5, roundMs: 5, rounds: 2 },
   });
+}
 
 const held = () => [slots.leased.size, disks.made.size, vmm.running.size, journal.records.size];
 
@@ -266,16 +271,17 @@ test('a new life serves running VMs though its peers are down, and releases the 
 const orderOf = (keepRunning: boolean) => ({ snapshotId: newSnapshotId(), keepRunning });
 const machineOf = (sandboxId: SandboxId) => vmm.running.get(sandboxId)!;
 
-test('a paused VM is gone from the host, and its snapshot has what it was made of', async () => {
+test('a paused VM is gone from the host, and becomes a snapshot that has what it was made of', async () => {
   const vms = table();
   const wanted = spec();
   await vms.create(wanted, caller);
   const order = orderOf(false);
   const { stages } = await vms.snapshot(wanted.sandboxId, order, caller);
-  expect(stages.map(({ stage }) => stage)).toEqual(['drain', 'prepare', 'quiesce', 'journal', 'stage']);
+  expect(stages.map(({ stage }) => stage)).toEqual(['drain', 'prepare', 'quiesce', 'journal']);
   expect(agent.isQuiet).toBe(true);
   expect(agent.closedFor).toBe('SANDBOX_PAUSED');
   expect(vms.list()).toEqual([]);
+  expect(await coming.get(order.snapshotId, false, caller)).toMatchObject({ sandboxId: wanted.sandboxId });
   await vi.waitFor(() => expect(held()).toEqual([0, 0, 0, 0]));
   expect(() => vms.running(wanted.sandboxId)).toThrow('no VM');
   expect(snapshots.staged.get(order.snapshotId)).toMatchObject({
@@ -346,6 +352,7 @@ test('a snapshot that keeps its VM running restores it from itself, in its own s
   expect(held()).toEqual([1, 1, 1, 1]);
   const next = orderOf(false);
   await vms.snapshot(wanted.sandboxId, next, caller);
+  await coming.get(next.snapshotId, false, caller);
   expect(snapshots.staged.get(next.snapshotId)?.parentId).toBe(order.snapshotId);
 });
 
@@ -365,14 +372,50 @@ test.each([
   expect(snapshots.staged.size).toBe(0);
 });
 
-test('a store that is away is waited for: a frozen VM is never given up for it', async () => {
+test('a store that is away is not waited for by a pause, but by what needs the snapshot', async () => {
   const vms = table();
   const wanted = spec();
   await vms.create(wanted, caller);
   snapshots.failures.push(new WrennError('SERVICE_UNAVAILABLE', 'down'), new WrennError('DEADLINE_EXCEEDED', 'slow'));
   const order = orderOf(false);
-  await vms.snapshot(wanted.sandboxId, order, caller);
+  const { sandboxId, template, env, defaultUser } = wanted;
+  await vms.snapshot(sandboxId, order, caller);
+  expect(vms.list()).toEqual([]);
+  expect(snapshots.staged.size).toBe(0);
+  const origin = { kind: 'restore', template, env, defaultUser, snapshotId: order.snapshotId } as const;
+  const child = newSandboxId();
+  const again = takeSnapshot(vms, coming, sandboxId, order, caller);
+  await Promise.all([vms.create({ ...origin, sandboxId: child }, caller), again]);
   expect(snapshots.staged.has(order.snapshotId)).toBe(true);
+  await vms.create({ ...origin, sandboxId }, caller);
+  expect(vms.list().map(({ state }) => state.name)).toEqual(['running', 'running']);
+});
+
+test('a frozen VM that the store refuses for good is told as dead', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  snapshots.failures.push(new WrennError('SOURCE_NOT_FOUND', 'its files are gone'));
+  const order = orderOf(false);
+  await vms.snapshot(wanted.sandboxId, order, caller);
+  await expect(coming.get(order.snapshotId, false, caller)).rejects.toMatchObject({ reason: 'SNAPSHOT_NOT_FOUND' });
+  expect(vms.list().map(({ state }) => state)).toEqual([
+    { name: 'dead', death: { reason: 'FREEZE_FAILED', message: 'its files are gone' } },
+  ]);
+  await vms.destroy(wanted.sandboxId);
+  expect(held()).toEqual([0, 0, 0, 0]);
+});
+
+test('a paused VM that is destroyed before the store has it leaves nothing', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const order = orderOf(false);
+  snapshots.failures.push(...Array.from({ length: 9 }, () => new WrennError('SERVICE_UNAVAILABLE', 'down')));
+  await vms.snapshot(wanted.sandboxId, order, caller);
+  await vms.destroy(wanted.sandboxId);
+  await coming.delete(order.snapshotId, caller);
+  expect([held(), vms.list(), snapshots.staged.size]).toEqual([[0, 0, 0, 0], [], 0]);
 });
 
 test('a VM that is to go on waits for a store that is away, and takes no disk that was half made', async () => {

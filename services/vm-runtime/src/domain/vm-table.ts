@@ -15,6 +15,7 @@ import type { Snapshot } from '@wrenn/proto/wrenn/snapshotstore/v1/snapshotstore
 
 import { type BootParts, bootVm } from './boot-vm.ts';
 import { allOf } from './all-of.ts';
+import type { ComingSnapshots } from './coming-snapshots.ts';
 import { drainVm, freezeVm, goOn, stageFrozen } from './freeze-vm.ts';
 import type {
   BulkServer,
@@ -46,13 +47,14 @@ interface Vm {
   goingOn?: Promise<unknown>;
 }
 
-// A snapshot that was made just now, and where the time went.
+// What a freeze has led to, and where the time went. That of a paused VM is still to come to the store.
 export interface Taken {
-  readonly snapshot: Snapshot;
+  readonly snapshot: Snapshot | undefined;
   readonly stages: Stage[];
 }
 
 export interface VmTableParts extends BootParts {
+  readonly snapshots: ComingSnapshots;
   readonly clock: Clock;
   readonly bulk: BulkServer;
   readonly consoles: Consoles;
@@ -62,7 +64,7 @@ export interface VmTableParts extends BootParts {
 
 // A restore that nobody waits for: of a VM that was frozen to go on.
 const goOnLimitMs = 60_000;
-// What a pause still has to do elsewhere before its caller is answered takes less.
+// What a pause still has to do elsewhere before its caller is answered takes less; until then it has the processors.
 const answerFirstMs = 20;
 const strayPauseMs = 1000;
 
@@ -75,7 +77,7 @@ export class VmTable {
     this.#parts = parts;
   }
 
-  // One whose snapshot is complete is not there any more.
+  // One that is frozen for good is a snapshot, and not there any more.
   list(): VmView[] {
     return [...this.#vms.values()].filter(({ state }) => state.name !== 'frozen');
   }
@@ -114,8 +116,8 @@ export class VmTable {
     return { vm, stages: timer.stages };
   }
 
-  // Returns once the snapshot is staged and, to keep it running, the VM goes on; what a paused VM held is released
-  // behind that. An error before the VMM is killed leaves the VM running.
+  // Returns once the VM is frozen or, to keep it running, goes on from its snapshot; a paused VM becomes one, and what it
+  // held is released, behind that. An error before it is frozen leaves it running.
   async snapshot(sandboxId: SandboxId, order: FreezeOrder, caller: CallDeadline): Promise<Taken> {
     const vm = this.#vms.get(sandboxId);
     if (!vm) throw notHere(sandboxId);
@@ -128,8 +130,7 @@ export class VmTable {
     setAttributes({ 'wrenn.snapshot.id': order.snapshotId, 'wrenn.snapshot.keeps_running': order.keepRunning });
     const timer = new StageTimer();
     const frozen = this.#freeze(vm, state, order, caller, timer);
-    this.#goFrom(vm, state.facts.processes, frozen, order);
-    const snapshot = await frozen;
+    const snapshot = await this.#goFrom(vm, frozen, order, timer, false);
     this.#parts.log.info({ sandbox: sandboxId, ...order, stages: timer.stages }, 'vm frozen');
     return { snapshot, stages: timer.stages };
   }
@@ -212,7 +213,13 @@ export class VmTable {
     }
   }
 
-  async #freeze(vm: Vm, running: RunningVm, order: FreezeOrder, caller: CallDeadline, timer: StageTimer) {
+  async #freeze(
+    vm: Vm,
+    running: RunningVm,
+    order: FreezeOrder,
+    caller: CallDeadline,
+    timer: StageTimer,
+  ): Promise<FrozenRecord> {
     const createdAtMs = vm.createdAt.getTime();
     const { guestAddress, accessToken } = running.facts;
     await drainVm(this.#parts.bulk, running, caller, timer, this.#parts.log);
@@ -231,41 +238,70 @@ export class VmTable {
       throw error;
     }
     running.agent.close('SANDBOX_PAUSED');
-    const frozen = { sandboxId: vm.sandboxId, createdAtMs, phase: 'frozen', facts: running.facts, order } as const;
-    return this.#finishFreeze(vm, frozen, timer, false);
+    return { sandboxId: vm.sandboxId, createdAtMs, phase: 'frozen', facts: running.facts, order };
   }
 
-  // From `frozen` on: also what another life of this service began.
-  async #finishFreeze(vm: Vm, frozen: FrozenRecord, timer: StageTimer, isTakenUp: boolean): Promise<Snapshot> {
+  // From `frozen` on: also what another life of this service began. A pause is over then, and what comes behind it is
+  // waited for by nobody; its failures are logged, and the VM stays listed.
+  async #goFrom(
+    vm: Vm,
+    frozen: Promise<FrozenRecord>,
+    { keepRunning }: FreezeOrder,
+    timer: StageTimer,
+    isTakenUp: boolean,
+  ): Promise<Snapshot | undefined> {
+    const cause = currentCause();
+    const attributes = { 'wrenn.sandbox.id': vm.sandboxId };
+    if (keepRunning) {
+      const goingOn = frozen.then((record) => this.#goOnFrom(vm, record, timer, isTakenUp));
+      vm.operation = vm.goingOn = goingOn.catch(() => undefined);
+      return goingOn;
+    }
+    const left = frozen.then((record) =>
+      inOwnTrace('release frozen vm', attributes, [cause], () => this.#leaveFrozen(vm, record, isTakenUp)),
+    );
+    vm.operation = left.catch(() => undefined);
+    await frozen;
+    return undefined;
+  }
+
+  async #goOnFrom(vm: Vm, frozen: FrozenRecord, timer: StageTimer, isTakenUp: boolean): Promise<Snapshot> {
+    const staged = await this.#stage(vm, frozen, timer, isTakenUp);
     const { facts, order } = frozen;
-    const signal = AbortSignal.any([this.#closed.signal, vm.giveUp.signal]);
-    let staged: Snapshot;
-    try {
-      staged = await stageFrozen(this.#parts, frozen, { isTakenUp, closed: signal, log: this.#parts.log, timer });
-    } catch (error) {
-      vm.state = { name: 'dead', death: { reason: 'FREEZE_FAILED', message: messageOf(error) } };
-      throw error;
-    }
-    if (!order.keepRunning) {
-      vm.state = { name: 'frozen' };
-      return staged;
-    }
     vm.state = { name: 'starting' };
     const { guest, accessToken } = facts;
     const spec = { ...guest, accessToken, kind: 'restore' as const, snapshotId: order.snapshotId };
+    const caller = { signal: this.#lifeOf(vm), deadlineAtMs: Date.now() + goOnLimitMs };
     // A death from here on must not cost it either: the next life makes it go on from the same snapshot.
-    await this.#boot(vm, spec, { signal, deadlineAtMs: Date.now() + goOnLimitMs }, timer, frozen);
+    await this.#boot(vm, spec, caller, timer, frozen);
     return staged;
   }
 
-  // What comes behind a freeze that nobody waits for; its failures are logged, and the VM stays listed.
-  #goFrom(vm: Vm, before: MachineProcesses, frozen: Promise<Snapshot>, { keepRunning }: FreezeOrder): void {
-    const cause = currentCause();
-    const attributes = { 'wrenn.sandbox.id': vm.sandboxId };
-    const release = () => inOwnTrace('release frozen vm', attributes, [cause], () => this.#releaseFrozen(vm, before));
-    const after = frozen.then(() => (keepRunning ? undefined : release()));
-    vm.operation = after.catch(() => undefined);
-    if (keepRunning) vm.goingOn = vm.operation;
+  async #leaveFrozen(vm: Vm, frozen: FrozenRecord, isTakenUp: boolean): Promise<void> {
+    vm.state = { name: 'frozen' };
+    const answered = isTakenUp ? undefined : sleep(answerFirstMs);
+    const staging = Promise.resolve(answered).then(() => this.#stage(vm, frozen, new StageTimer(), isTakenUp));
+    this.#parts.snapshots.expect(frozen.order.snapshotId, staging);
+    await staging;
+    await this.#releaseFrozen(vm, frozen.facts.processes);
+  }
+
+  async #stage(vm: Vm, frozen: FrozenRecord, timer: StageTimer, isTakenUp: boolean): Promise<Snapshot> {
+    const { log } = this.#parts;
+    try {
+      return await stageFrozen(this.#parts, frozen, { isTakenUp, closed: this.#lifeOf(vm), log, timer });
+    } catch (error) {
+      // With its life it ends as asked, and another may take it up.
+      const level = this.#lifeOf(vm).aborted ? 'info' : 'error';
+      log[level]({ err: error, sandbox: vm.sandboxId, ...frozen.order }, 'a frozen vm did not become a snapshot');
+      vm.state = { name: 'dead', death: { reason: 'FREEZE_FAILED', message: messageOf(error) } };
+      throw error;
+    }
+  }
+
+  // Ends with this service or, when it is to be destroyed, with the VM.
+  #lifeOf(vm: Vm): AbortSignal {
+    return AbortSignal.any([this.#closed.signal, vm.giveUp.signal]);
   }
 
   async #releaseFrozen(vm: Vm, before: MachineProcesses): Promise<void> {
@@ -276,7 +312,6 @@ export class VmTable {
     // Nothing of a slot may still be open. One that dies has no name any more by which it could be found.
     undo.push(() => vmm.awaitEnd(vm.sandboxId, before));
     undo.push(() => vmm.strike(before));
-    undo.push(() => sleep(answerFirstMs));
     await this.#release(vm, undo);
   }
 
@@ -337,8 +372,7 @@ export class VmTable {
       vm.state = { name: 'stopping' };
       this.#vms.set(sandboxId, vm);
       log.info({ sandbox: sandboxId, ...record.order }, 'vm frozen by an earlier life');
-      const frozen = this.#finishFreeze(vm, record, new StageTimer(), true);
-      this.#goFrom(vm, facts.processes, frozen, record.order);
+      this.#goFrom(vm, Promise.resolve(record), record.order, new StageTimer(), true).catch(() => undefined);
       return;
     }
     const machine = vmm.adopt(sandboxId, facts.processes);

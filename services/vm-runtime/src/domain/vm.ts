@@ -79,13 +79,13 @@ export interface RunningVm {
 export type VmState =
   | { readonly name: 'starting' | 'stopping' }
   | ({ readonly name: 'running' | 'freezing' } & RunningVm)
-  // Its processes are gone, and its snapshot is all there is; what it held is being released.
+  // For good: the store is still to take its files, which are its snapshot, and what it held is being released.
   | { readonly name: 'frozen' }
   | { readonly name: 'dead'; readonly death: Death; readonly machine?: Machine };
 
 // What the journal keeps of a VM. `starting` is written before anything is acquired; every resource bears
 // the sandbox id, so that a restart can find and release what such a VM had got so far. `freezing`: the VM may
-// stand still, and goes on after a restart. `frozen`: its snapshot is complete, and it must not go on.
+// stand still, and goes on after a restart. `frozen`: its files are complete, and it must not go on.
 export type VmRecord = { readonly sandboxId: SandboxId; readonly createdAtMs: number } & (
   | { readonly phase: 'starting' }
   | { readonly phase: 'running' | 'freezing'; readonly facts: VmFacts }
