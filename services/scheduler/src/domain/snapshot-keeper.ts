@@ -121,12 +121,14 @@ export class SnapshotKeeper {
     }
   }
 
+  // Or may still be: a host keeps who asks for a snapshot that its store is about to take.
   async #isThere(host: Host, id: SnapshotId): Promise<boolean> {
     try {
       await this.#parts.hostSnapshots.get(host.address, id, { isDurable: false }, inMs(listLimitMs));
       return true;
     } catch (error) {
       if (hasReason(error, 'SNAPSHOT_NOT_FOUND')) return false;
+      if (hasReason(error, 'SERVICE_UNAVAILABLE', 'DEADLINE_EXCEEDED')) return true;
       throw error;
     }
   }
