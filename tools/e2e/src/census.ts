@@ -18,6 +18,7 @@ const services = [
   'gateway',
   'gateway-bulk',
   'edge-proxy',
+  'trace-keeper',
 ] as const;
 
 // Each connection once, as its caller sees it; those of this process are the client's.
@@ -35,6 +36,7 @@ export async function takeCensus({ mesh }: TestMesh, guestAddress: string): Prom
     [addresses.vmRuntime, 'vm-runtime'],
     [addresses.vmRuntimeBulk, 'vm-runtime-bulk'],
     [addresses.edgeProxy, 'edge-proxy'],
+    [addresses.traceIntake, 'trace-keeper'],
   ]);
   const table = await runProgram('ss', ['-tnipHO', 'state', 'established']);
   return table.split('\n').flatMap((line) => {

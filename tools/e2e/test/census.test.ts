@@ -260,6 +260,10 @@ test('what the edge holds leads to guests and to the scheduler, and nothing else
   expect(new Set(toPort)).toEqual(new Set(['edge-proxy > guest:8000']));
   const toAgent = open.map(({ way }) => way).filter((way) => way.endsWith(' > guest:49983'));
   expect(new Set(toAgent)).toEqual(new Set(['vm-runtime > guest:49983']));
+  // Spans go by connections of their own, that none of the lanes was seen to use; the keeper calls nobody.
+  const ofKeeper = new Set(open.map(({ way }) => way).filter((way) => way.includes('trace-keeper')));
+  expect(ofKeeper).toContain('gateway > trace-keeper');
+  expect([...ofKeeper].filter((way) => way.startsWith('trace-keeper'))).toEqual([]);
 });
 
 endsWithoutLeaks(mesh);
