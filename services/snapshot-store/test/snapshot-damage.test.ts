@@ -3,6 +3,7 @@ import { copyFile, readFile, readdir, rename, rm, truncate, utimes, stat, writeF
 import { join } from 'node:path';
 
 import { inMs } from '@wrenn/kit/deadlines';
+import { thorough } from '@wrenn/kit/testkit/dice';
 import { expect, test } from 'vitest';
 
 import { encodeWorkingSet } from '../src/domain/sums-format.ts';
@@ -61,7 +62,7 @@ async function flipBit(path: string, bit: number): Promise<void> {
 
 test(
   'each file cut, lengthened, lost or with any bit flipped is refused by name and generation',
-  { timeout: 240_000 },
+  { timeout: thorough(240_000) },
   async () => {
     await using dir = await workDir();
     await using store = await startStore(dir);
@@ -78,7 +79,7 @@ test(
         ['lengthened', (copy) => truncate(copy, size + 4096)],
         ['lost', (copy) => rm(copy)],
       ];
-      for (let flip = 0; flip < 12; flip++) {
+      for (let flip = 0; flip < thorough(12); flip++) {
         const bit = random(size * 8);
         damages.push([`bit ${bit} flipped`, (copy) => flipBit(copy, bit)]);
       }

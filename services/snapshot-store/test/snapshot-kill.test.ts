@@ -7,6 +7,7 @@ import { inMs } from '@wrenn/kit/deadlines';
 import type { WrennError } from '@wrenn/kit/errors';
 import { type FailpointName, commitFailpoints } from '@wrenn/kit/failpoint';
 import { newSnapshotId } from '@wrenn/kit/ids';
+import { thorough } from '@wrenn/kit/testkit/dice';
 import { expect, test } from 'vitest';
 
 import { seededRandom } from './seeded-random.ts';
@@ -162,10 +163,10 @@ test(
   },
 );
 
-// KILLS=200 SEED=7 for longer runs.
+// SEED=7 for others.
 test(
   'killed at any time at all, a snapshot that was staged is never lost and never half',
-  { timeout: 600_000 },
+  { timeout: thorough(600_000) },
   async () => {
     const seed = Number(process.env['SEED'] ?? 4);
     const random = seededRandom(seed);
@@ -174,7 +175,7 @@ test(
     let sandboxId = '';
     let parentId = '';
     let expected: Record<number, string> = {};
-    for (let round = 0; round < Number(process.env['KILLS'] ?? 6); round++) {
+    for (let round = 0; round < thorough(6); round++) {
       const what = `seed ${seed} round ${round}`;
       const touched = Object.fromEntries(
         Array.from({ length: 2000 }, () => [random(blocks), random(5) === 0 ? '' : `${what} ${random(1e6)}`]),
