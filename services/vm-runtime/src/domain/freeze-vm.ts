@@ -92,11 +92,8 @@ export async function stageFrozen(
   { isTakenUp, closed, log, timer }: Staging,
 ): Promise<Snapshot> {
   const { sandboxId, template } = facts.guest;
-  // What it left is final: it is stopped. One that nobody waits for is ended behind the answer, since the kernel takes
-  // its time for it from whoever is to give that.
-  if (order.keepRunning || facts.processes.pager) {
-    await inSpan('strike', {}, async () => parts.vmm.strike(facts.processes));
-  }
+  // What it left is final: it is stopped.
+  await inSpan('strike', {}, async () => parts.vmm.strike(facts.processes));
   await failpoint('vm.freeze.killed');
   if (isTakenUp) await timer.time('kill', () => parts.vmm.kill(sandboxId));
   // A pager adds its list of pages as it ends.

@@ -283,7 +283,7 @@ test('a paused VM is gone from the host, and becomes a snapshot that has what it
   expect(vms.list()).toEqual([]);
   expect(await coming.get(order.snapshotId, false, caller)).toMatchObject({ sandboxId: wanted.sandboxId });
   await vi.waitFor(() => expect(held()).toEqual([0, 0, 0, 0]));
-  expect(() => vms.running(wanted.sandboxId)).toThrow('no VM');
+  await vi.waitFor(() => expect(() => vms.running(wanted.sandboxId)).toThrow('no VM'));
   expect(snapshots.staged.get(order.snapshotId)).toMatchObject({
     parentId: undefined,
     machine: { ...vmm.madeOf, vcpuCount: 1, memoryBytes: 2 ** 28 },

@@ -64,7 +64,8 @@ export interface VmTableParts extends BootParts {
 
 // A restore that nobody waits for: of a VM that was frozen to go on.
 const goOnLimitMs = 60_000;
-// What a pause still has to do elsewhere before its caller is answered takes less; until then it has the processors.
+// What a pause still has to do elsewhere before its caller is answered takes less. Until then it has the processors to
+// itself, of which the kernel takes its time to end a VMM.
 const answerFirstMs = 20;
 const strayPauseMs = 1000;
 
@@ -311,7 +312,6 @@ export class VmTable {
     undo.push(() => allOf(slots.release(vm.sandboxId), disks.delete(vm.sandboxId), vmm.release(vm.sandboxId)));
     // Nothing of a slot may still be open. One that dies has no name any more by which it could be found.
     undo.push(() => vmm.awaitEnd(vm.sandboxId, before));
-    undo.push(() => vmm.strike(before));
     await this.#release(vm, undo);
   }
 
