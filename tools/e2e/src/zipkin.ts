@@ -32,7 +32,9 @@ export class Zipkin implements AsyncDisposable {
     const args = ['-Xmx256m', '-jar', jar, ...listen, '--armeria.ports[0].protocols[0]=http'];
     const child = spawn('java', args, { stdio: 'ignore' });
     const zipkin = new Zipkin(child, `http://127.0.0.1:${port}`);
-    await eventually('Zipkin is up', async () => (await fetch(`${zipkin.#url}/health`)).ok, startLimitMs);
+    const isUp = async () => child.exitCode !== null || (await fetch(`${zipkin.#url}/health`)).ok;
+    await eventually('Zipkin is up, or has ended', isUp, startLimitMs);
+    if (child.exitCode !== null) throw new Error(`Zipkin ended with ${child.exitCode}; is ${jar} there?`);
     return zipkin;
   }
 
