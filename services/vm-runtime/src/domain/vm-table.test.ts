@@ -279,8 +279,8 @@ test('a paused VM is gone from the host, and becomes a snapshot that has what it
   const { stages } = await vms.snapshot(wanted.sandboxId, order, caller);
   expect(stages.map(({ stage }) => stage)).toEqual(['drain', 'prepare', 'quiesce', 'journal']);
   expect(agent.isQuiet).toBe(true);
-  expect(agent.closedFor).toBe('SANDBOX_PAUSED');
   expect(vms.list()).toEqual([]);
+  await vi.waitFor(() => expect(agent.closedFor).toBe('SANDBOX_PAUSED'));
   expect(await coming.get(order.snapshotId, false, caller)).toMatchObject({ sandboxId: wanted.sandboxId });
   await vi.waitFor(() => expect(held()).toEqual([0, 0, 0, 0]));
   await vi.waitFor(() => expect(() => vms.running(wanted.sandboxId)).toThrow('no VM'));

@@ -17,6 +17,7 @@ import { type BootParts, bootVm } from './boot-vm.ts';
 import { allOf } from './all-of.ts';
 import type { ComingSnapshots } from './coming-snapshots.ts';
 import { drainVm, freezeVm, goOn, stageFrozen } from './freeze-vm.ts';
+import type { GuestAgent } from './guest-agent.ts';
 import type {
   BulkServer,
   Consoles,
@@ -131,7 +132,7 @@ export class VmTable {
     setAttributes({ 'wrenn.snapshot.id': order.snapshotId, 'wrenn.snapshot.keeps_running': order.keepRunning });
     const timer = new StageTimer();
     const frozen = this.#freeze(vm, state, order, caller, timer);
-    const snapshot = await this.#goFrom(vm, frozen, order, timer, false);
+    const snapshot = await this.#goFrom(vm, frozen, order, timer, state.agent);
     this.#parts.log.info({ sandbox: sandboxId, ...order, stages: timer.stages }, 'vm frozen');
     return { snapshot, stages: timer.stages };
   }
@@ -238,36 +239,41 @@ export class VmTable {
       void running.machine.ended.then((death) => this.#die(vm, running, death));
       throw error;
     }
-    running.agent.close('SANDBOX_PAUSED');
     return { sandboxId: vm.sandboxId, createdAtMs, phase: 'frozen', facts: running.facts, order };
   }
 
-  // From `frozen` on: also what another life of this service began. A pause is over then, and what comes behind it is
-  // waited for by nobody; its failures are logged, and the VM stays listed.
+  // From `frozen` on: also what another life of this service began, of whose agent nobody holds anything any more. A
+  // pause is over then, and what comes behind it is waited for by nobody; its failures are logged, and the VM stays listed.
   async #goFrom(
     vm: Vm,
     frozen: Promise<FrozenRecord>,
     { keepRunning }: FreezeOrder,
     timer: StageTimer,
-    isTakenUp: boolean,
+    agent: GuestAgent | undefined,
   ): Promise<Snapshot | undefined> {
     const cause = currentCause();
     const attributes = { 'wrenn.sandbox.id': vm.sandboxId };
     if (keepRunning) {
-      const goingOn = frozen.then((record) => this.#goOnFrom(vm, record, timer, isTakenUp));
+      const goingOn = frozen.then((record) => this.#goOnFrom(vm, record, timer, agent));
       vm.operation = vm.goingOn = goingOn.catch(() => undefined);
       return goingOn;
     }
     const left = frozen.then((record) =>
-      inOwnTrace('release frozen vm', attributes, [cause], () => this.#leaveFrozen(vm, record, isTakenUp)),
+      inOwnTrace('release frozen vm', attributes, [cause], () => this.#leaveFrozen(vm, record, agent)),
     );
     vm.operation = left.catch(() => undefined);
     await frozen;
     return undefined;
   }
 
-  async #goOnFrom(vm: Vm, frozen: FrozenRecord, timer: StageTimer, isTakenUp: boolean): Promise<Snapshot> {
-    const staged = await this.#stage(vm, frozen, timer, isTakenUp);
+  async #goOnFrom(
+    vm: Vm,
+    frozen: FrozenRecord,
+    timer: StageTimer,
+    agent: GuestAgent | undefined,
+  ): Promise<Snapshot> {
+    agent?.close('SANDBOX_PAUSED');
+    const staged = await this.#stage(vm, frozen, timer, !agent);
     const { facts, order } = frozen;
     vm.state = { name: 'starting' };
     const { guest, accessToken } = facts;
@@ -278,10 +284,14 @@ export class VmTable {
     return staged;
   }
 
-  async #leaveFrozen(vm: Vm, frozen: FrozenRecord, isTakenUp: boolean): Promise<void> {
+  async #leaveFrozen(vm: Vm, frozen: FrozenRecord, agent: GuestAgent | undefined): Promise<void> {
     vm.state = { name: 'frozen' };
-    const answered = isTakenUp ? undefined : sleep(answerFirstMs);
-    const staging = Promise.resolve(answered).then(() => this.#stage(vm, frozen, new StageTimer(), isTakenUp));
+    const stage = async () => {
+      if (agent) await sleep(answerFirstMs);
+      agent?.close('SANDBOX_PAUSED');
+      return this.#stage(vm, frozen, new StageTimer(), !agent);
+    };
+    const staging = stage();
     this.#parts.snapshots.expect(frozen.order.snapshotId, staging);
     await staging;
     await this.#releaseFrozen(vm, frozen.facts.processes);
@@ -372,7 +382,7 @@ export class VmTable {
       vm.state = { name: 'stopping' };
       this.#vms.set(sandboxId, vm);
       log.info({ sandbox: sandboxId, ...record.order }, 'vm frozen by an earlier life');
-      this.#goFrom(vm, Promise.resolve(record), record.order, new StageTimer(), true).catch(() => undefined);
+      this.#goFrom(vm, Promise.resolve(record), record.order, new StageTimer(), undefined).catch(() => undefined);
       return;
     }
     const machine = vmm.adopt(sandboxId, facts.processes);
