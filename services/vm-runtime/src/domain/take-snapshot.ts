@@ -1,6 +1,7 @@
 import { type CallDeadline, within } from '@wrenn/kit/deadlines';
 import { WrennError, hasReason } from '@wrenn/kit/errors';
 import type { SandboxId } from '@wrenn/kit/ids';
+import { StageTimer } from '@wrenn/kit/stage-timer';
 
 import type { Snapshots } from './snapshot.ts';
 import type { FreezeOrder } from './vm.ts';
@@ -16,8 +17,9 @@ export async function takeSnapshot(
   order: FreezeOrder,
   call: CallDeadline,
 ): Promise<Taken> {
-  const known = await find(snapshots, sandboxId, order, call);
-  if (!known) return vms.snapshot(sandboxId, order, call);
+  const timer = new StageTimer();
+  const known = await timer.time('look up', () => find(snapshots, sandboxId, order, call));
+  if (!known) return vms.snapshot(sandboxId, order, call, timer);
   if (order.keepRunning) await vms.requireGoingOn(sandboxId);
   return { snapshot: known, stages: [] };
 }

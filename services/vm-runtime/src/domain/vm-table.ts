@@ -120,7 +120,12 @@ export class VmTable {
 
   // Returns once the VM is frozen or, to keep it running, goes on from its snapshot; a paused VM becomes one, and what it
   // held is released, behind that. An error before it is frozen leaves it running.
-  async snapshot(sandboxId: SandboxId, order: FreezeOrder, caller: CallDeadline): Promise<Taken> {
+  async snapshot(
+    sandboxId: SandboxId,
+    order: FreezeOrder,
+    caller: CallDeadline,
+    timer = new StageTimer(),
+  ): Promise<Taken> {
     const vm = this.#vms.get(sandboxId);
     if (!vm) throw notHere(sandboxId);
     const { state } = vm;
@@ -130,7 +135,6 @@ export class VmTable {
     }
     vm.state = { ...state, name: 'freezing' };
     setAttributes({ 'wrenn.snapshot.id': order.snapshotId, 'wrenn.snapshot.keeps_running': order.keepRunning });
-    const timer = new StageTimer();
     const frozen = this.#freeze(vm, state, order, caller, timer);
     const snapshot = await this.#goFrom(vm, frozen, order, timer, state.agent);
     this.#parts.log.info({ sandbox: sandboxId, ...order, stages: timer.stages }, 'vm frozen');
