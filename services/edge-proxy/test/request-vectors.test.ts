@@ -50,31 +50,35 @@ test.each(brokenBodies)('%s: 400, and the guest sees neither an end of it nor wh
 });
 
 // Bytes changed, lost, doubled and mixed at random, but the same ones in every run.
-test('of requests broken at random the guest sees what was answered, and never a malformed one', async () => {
-  const rounds = thorough(1500);
-  const atOnce = 50;
-  const random = numbersFrom(20_261_128);
-  const sources = [...requestVectors.map(({ bytes }) => bytes), ...brokenBodies.map(([, bytes]) => bytes)].filter(
-    (bytes) => bytes.length < 2000,
-  );
-  const statuses = new Map<number, number>();
-  for (let round = 0; round < rounds; round += atOnce) {
-    const batch = Array.from({ length: atOnce }, () => mutated(sources, random));
-    const answers = await Promise.all(batch.map(sendAll));
-    const answered = answers.reduce((sum, text) => sum + text.split('X-From: guest').length - 1, 0);
-    const told = `round ${round}: ${JSON.stringify(batch)}`;
-    const seen = guest.takeSeen();
-    // The answer to a request may be lost with its connection, as when a malformed one follows it.
-    expect(answered, told).toBeLessThanOrEqual(seen.length);
-    const complete = answers.flatMap((text) => statusesOf(text));
-    expect(seen.length, told).toBeLessThanOrEqual(complete.filter((status) => status !== 400).length);
-    expect(guest.takeErrors(), told).toEqual([]);
-    for (const status of complete) statuses.set(status, (statuses.get(status) ?? 0) + 1);
-  }
-  // It is worth something only if both sides of the line were tried.
-  expect(statuses.get(200)).toBeGreaterThan(75);
-  expect(statuses.get(400)).toBeGreaterThan(200);
-}, thorough(120_000));
+test(
+  'of requests broken at random the guest sees what was answered, and never a malformed one',
+  async () => {
+    const rounds = thorough(1500);
+    const atOnce = 50;
+    const random = numbersFrom(20_261_128);
+    const sources = [...requestVectors.map(({ bytes }) => bytes), ...brokenBodies.map(([, bytes]) => bytes)].filter(
+      (bytes) => bytes.length < 2000,
+    );
+    const statuses = new Map<number, number>();
+    for (let round = 0; round < rounds; round += atOnce) {
+      const batch = Array.from({ length: atOnce }, () => mutated(sources, random));
+      const answers = await Promise.all(batch.map(sendAll));
+      const answered = answers.reduce((sum, text) => sum + text.split('X-From: guest').length - 1, 0);
+      const told = `round ${round}: ${JSON.stringify(batch)}`;
+      const seen = guest.takeSeen();
+      // The answer to a request may be lost with its connection, as when a malformed one follows it.
+      expect(answered, told).toBeLessThanOrEqual(seen.length);
+      const complete = answers.flatMap((text) => statusesOf(text));
+      expect(seen.length, told).toBeLessThanOrEqual(complete.filter((status) => status !== 400).length);
+      expect(guest.takeErrors(), told).toEqual([]);
+      for (const status of complete) statuses.set(status, (statuses.get(status) ?? 0) + 1);
+    }
+    // It is worth something only if both sides of the line were tried.
+    expect(statuses.get(200)).toBeGreaterThan(75);
+    expect(statuses.get(400)).toBeGreaterThan(200);
+  },
+  thorough(120_000),
+);
 
 const pieces = [
   '\r\n',

@@ -260,32 +260,37 @@ describe('an agent that never answers', () => {
   }, 20_000);
 });
 
-test('an agent that tells what comes by chance is believed only where all of it is sound', async () => {
-  const dice = new Dice(23);
-  const served = await serve((stream) => {
-    beginAnswer(stream);
-    for (const piece of chanceEvents(dice).map(message)) stream.write(dice.chance(0.15) ? damaged(dice, piece) : piece);
-    if (dice.chance(0.1)) stream.close(2);
-    else stream.end();
-  });
-  const counts = { believed: 0, refused: 0 };
-  for (let turn = 0; turn < thorough(250); turn++) {
-    const outcome = await served.started().catch((error: WrennError) => error.reason);
-    if (typeof outcome === 'string') {
-      expect(outcome).toBe('AGENT_MISBEHAVED');
-      counts.refused += 1;
-      continue;
+test(
+  'an agent that tells what comes by chance is believed only where all of it is sound',
+  async () => {
+    const dice = new Dice(23);
+    const served = await serve((stream) => {
+      beginAnswer(stream);
+      for (const piece of chanceEvents(dice).map(message))
+        stream.write(dice.chance(0.15) ? damaged(dice, piece) : piece);
+      if (dice.chance(0.1)) stream.close(2);
+      else stream.end();
+    });
+    const counts = { believed: 0, refused: 0 };
+    for (let turn = 0; turn < thorough(250); turn++) {
+      const outcome = await served.started().catch((error: WrennError) => error.reason);
+      if (typeof outcome === 'string') {
+        expect(outcome).toBe('AGENT_MISBEHAVED');
+        counts.refused += 1;
+        continue;
+      }
+      const cases = outcome.map(({ event }) => event?.event.case);
+      expect([cases[0], cases.at(-1)]).toEqual(['started', 'exited']);
+      // A bit makes one kind of output another.
+      const others = new Set(cases.slice(1, -1)).difference(new Set(['stdout', 'stderr', 'terminal']));
+      expect([...others]).toEqual([]);
+      counts.believed += 1;
     }
-    const cases = outcome.map(({ event }) => event?.event.case);
-    expect([cases[0], cases.at(-1)]).toEqual(['started', 'exited']);
-    // A bit makes one kind of output another.
-    const others = new Set(cases.slice(1, -1)).difference(new Set(['stdout', 'stderr', 'terminal']));
-    expect([...others]).toEqual([]);
-    counts.believed += 1;
-  }
-  expect(Math.min(counts.believed, counts.refused), JSON.stringify(counts)).toBeGreaterThan(20);
-  await leavesNothing(served);
-}, thorough(60_000));
+    expect(Math.min(counts.believed, counts.refused), JSON.stringify(counts)).toBeGreaterThan(20);
+    await leavesNothing(served);
+  },
+  thorough(60_000),
+);
 
 // Mostly in order: an agent whose first word is wrong is asked no further.
 function chanceEvents(dice: Dice): Event[] {

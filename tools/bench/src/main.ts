@@ -45,14 +45,18 @@ if (chosen.length === 0) {
 const dataDir = await mkdtemp(join(tmpdir(), 'wrenn-bench-'));
 await chmod(dataDir, 0o711); // PostgreSQL and the VMMs run as users of their own.
 const rows: Row[] = [];
+let isInterrupted = false;
 try {
-  await interruptibly(run).finally(() => rm(dataDir, { recursive: true, force: true }));
+  await interruptibly(run);
 } catch (error) {
   if (!(error instanceof Interrupted)) throw error;
+  isInterrupted = true;
   for (const leftover of error.leftBehind) tell(`left behind: ${leftover}`);
   tell(`bench: ${error.message}; the mesh was stopped`);
-  process.exit(130);
+} finally {
+  await rm(dataDir, { recursive: true, force: true });
 }
+if (isInterrupted) process.exit(130);
 process.exit(rows.some(({ met }) => met === false) ? 1 : 0);
 
 async function run(): Promise<void> {

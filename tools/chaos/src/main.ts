@@ -54,14 +54,18 @@ await chmod(dataDir, 0o711); // PostgreSQL and the VMMs run as users of their ow
 const failpointFile = join(dataDir, 'failpoints');
 const history = new History(join(repositoryRoot, '.build/chaos', `${mode}-${seed}.log`));
 history.note(`${mode}, seed ${seed}: again with \`node tools/chaos/src/main.ts ${mode} --seed ${seed}\``);
+let isInterrupted = false;
 try {
-  await interruptibly(run).finally(() => rm(dataDir, { recursive: true, force: true }));
+  await interruptibly(run);
 } catch (error) {
   if (!(error instanceof Interrupted)) throw error;
+  isInterrupted = true;
   for (const leftover of error.leftBehind) process.stdout.write(`left behind: ${leftover}\n`);
   process.stdout.write(`${mode}: ${error.message}; the mesh was stopped\n`);
-  process.exit(130);
+} finally {
+  await rm(dataDir, { recursive: true, force: true });
 }
+if (isInterrupted) process.exit(130);
 const { breaches } = history;
 for (const breach of breaches) process.stdout.write(`BREACH ${breach}\n`);
 process.stdout.write(`${mode}: seed ${seed}, ${breaches.length} breaches; history in ${history.path}\n`);

@@ -18,7 +18,9 @@ function outcomeOf(errorType: unknown): string {
   return errorType === 'queue_full' ? 'dropped' : 'failed';
 }
 
-const counter: Counter = { add: (count, attributes) => spans.add(count, { outcome: outcomeOf(attributes?.['error.type']) }) };
+const counter: Counter = {
+  add: (count, attributes) => spans.add(count, { outcome: outcomeOf(attributes?.['error.type']) }),
+};
 
 export const spanFigures: MeterProvider = {
   getMeter(): Meter {

@@ -20,7 +20,9 @@ function snapshotsWithOneComing() {
 test('one that is coming is waited for, others are not', async () => {
   const { snapshots, gate } = snapshotsWithOneComing();
   const asked = snapshots.get(id, false, inMs(5000));
-  await expect(snapshots.get(newSnapshotId(), false, inMs(5000))).rejects.toMatchObject({ reason: 'SNAPSHOT_NOT_FOUND' });
+  await expect(snapshots.get(newSnapshotId(), false, inMs(5000))).rejects.toMatchObject({
+    reason: 'SNAPSHOT_NOT_FOUND',
+  });
   expect(await snapshots.list(inMs(5000))).toEqual([]);
   gate.resolve();
   expect(await asked).toMatchObject({ sandboxId: request.sandboxId });

@@ -270,12 +270,7 @@ export class VmTable {
     return undefined;
   }
 
-  async #goOnFrom(
-    vm: Vm,
-    frozen: FrozenRecord,
-    timer: StageTimer,
-    agent: GuestAgent | undefined,
-  ): Promise<Snapshot> {
+  async #goOnFrom(vm: Vm, frozen: FrozenRecord, timer: StageTimer, agent: GuestAgent | undefined): Promise<Snapshot> {
     agent?.close('SANDBOX_PAUSED');
     const staged = await this.#stage(vm, frozen, timer, !agent);
     const { facts, order } = frozen;
