@@ -136,6 +136,7 @@ test(`each of ${count} is taken, or refused as no message`, { timeout: thorough(
   const dice = new Dice(11);
   const inputs = Array.from({ length: count }, () => [dice.pick(methods), mutated(dice)] as const).values();
   const beforeBytes = keptBytes();
+  const beforeRss = process.memoryUsage().rss;
   let taken = 0;
   const lane = async () => {
     for (const [method, bytes] of inputs) {
@@ -150,6 +151,7 @@ test(`each of ${count} is taken, or refused as no message`, { timeout: thorough(
   await Promise.all(Array.from({ length: atOnce }, lane));
   expect(taken).toBeGreaterThan(count / 20);
   expect(taken).toBeLessThan(count / 2);
+  expect(process.memoryUsage().rss - beforeRss).toBeLessThan(thorough(200) * MiB);
   // Of server, client and test, however many there were: what was taken for them is garbage by now.
   expect(keptBytes() - beforeBytes).toBeLessThan(20 * MiB);
 });

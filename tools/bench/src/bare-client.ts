@@ -1,3 +1,4 @@
+// What bare-hop.ts serves, and a client of it: bytes that nobody looks into.
 import * as grpc from '@grpc/grpc-js';
 
 const asIs = (bytes: Buffer) => bytes;

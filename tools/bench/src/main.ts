@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 import { repositoryRoot } from '@wrenn/cli/mesh/options';
 import { table } from '@wrenn/cli/output/table';
-import { Interrupted, interruptibly } from '@wrenn/e2e/interruption';
+import { interruptedCode, interruptibly } from '@wrenn/e2e/interruption';
 import { TestMesh } from '@wrenn/e2e/mesh';
 import { writeDurably } from '@wrenn/kit/durable-file';
 
@@ -45,18 +45,13 @@ if (chosen.length === 0) {
 const dataDir = await mkdtemp(join(tmpdir(), 'wrenn-bench-'));
 await chmod(dataDir, 0o711); // PostgreSQL and the VMMs run as users of their own.
 const rows: Row[] = [];
-let isInterrupted = false;
+let isWhole = false;
 try {
-  await interruptibly(run);
-} catch (error) {
-  if (!(error instanceof Interrupted)) throw error;
-  isInterrupted = true;
-  for (const leftover of error.leftBehind) tell(`left behind: ${leftover}`);
-  tell(`bench: ${error.message}; the mesh was stopped`);
+  isWhole = await interruptibly(run, tell);
 } finally {
   await rm(dataDir, { recursive: true, force: true });
 }
-if (isInterrupted) process.exit(130);
+if (!isWhole) process.exit(interruptedCode);
 process.exit(rows.some(({ met }) => met === false) ? 1 : 0);
 
 async function run(): Promise<void> {

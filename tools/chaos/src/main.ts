@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 
 import { repositoryRoot } from '@wrenn/cli/mesh/options';
 import { messageOf } from '@wrenn/kit/errors';
-import { Interrupted, interruptibly } from '@wrenn/e2e/interruption';
+import { interruptedCode, interruptibly } from '@wrenn/e2e/interruption';
 import { TestMesh } from '@wrenn/e2e/mesh';
 
 import { runChaos } from './chaos.ts';
@@ -54,18 +54,13 @@ await chmod(dataDir, 0o711); // PostgreSQL and the VMMs run as users of their ow
 const failpointFile = join(dataDir, 'failpoints');
 const history = new History(join(repositoryRoot, '.build/chaos', `${mode}-${seed}.log`));
 history.note(`${mode}, seed ${seed}: again with \`node tools/chaos/src/main.ts ${mode} --seed ${seed}\``);
-let isInterrupted = false;
+let isWhole = false;
 try {
-  await interruptibly(run);
-} catch (error) {
-  if (!(error instanceof Interrupted)) throw error;
-  isInterrupted = true;
-  for (const leftover of error.leftBehind) process.stdout.write(`left behind: ${leftover}\n`);
-  process.stdout.write(`${mode}: ${error.message}; the mesh was stopped\n`);
+  isWhole = await interruptibly(run, (line) => void process.stdout.write(`${mode}: ${line}\n`));
 } finally {
   await rm(dataDir, { recursive: true, force: true });
 }
-if (isInterrupted) process.exit(130);
+if (!isWhole) process.exit(interruptedCode);
 const { breaches } = history;
 for (const breach of breaches) process.stdout.write(`BREACH ${breach}\n`);
 process.stdout.write(`${mode}: seed ${seed}, ${breaches.length} breaches; history in ${history.path}\n`);

@@ -3,30 +3,25 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { TestMesh } from './mesh.ts';
 
-export class Interrupted extends Error {
-  override name = 'Interrupted';
-  leftBehind: readonly string[] = [];
-}
-
 const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 const settleLimitMs = 30_000;
+// Of a program that Ctrl-C ended.
+export const interruptedCode = 130;
 
-// Runs `work` to its end. A signal closes every mesh that is open, which makes `work` fail, and throws Interrupted once
-// it has: what it started beside a mesh is its own to end.
-export async function interruptibly<T>(work: () => Promise<T>): Promise<T> {
-  const interrupted = Promise.withResolvers<never>();
-  const interrupt = (signal: string) => interrupted.reject(new Interrupted(`ended by ${signal}`));
-  for (const signal of signals) process.on(signal, interrupt);
-  const working = work();
+// Runs `work` to its end, and returns whether it came to it. A signal closes every mesh that is open, which makes `work`
+// fail: what it started beside a mesh is its own to end.
+export async function interruptibly(work: () => Promise<void>, tell: (line: string) => void): Promise<boolean> {
+  const interruption = Promise.withResolvers<string>();
+  for (const signal of signals) process.on(signal, interruption.resolve);
   try {
-    return await Promise.race([working, interrupted.promise]);
-  } catch (error) {
-    if (error instanceof Interrupted) {
-      error.leftBehind = await TestMesh.closeAll();
-      await Promise.race([working.catch(() => undefined), sleep(settleLimitMs, undefined, { ref: false })]);
-    }
-    throw error;
+    const working = work();
+    const signal = await Promise.race([working, interruption.promise]);
+    if (signal === undefined) return true;
+    for (const leftover of await TestMesh.closeAll()) tell(`left behind: ${leftover}`);
+    await Promise.race([working.catch(() => undefined), sleep(settleLimitMs, undefined, { ref: false })]);
+    tell(`ended by ${signal}; the mesh was stopped`);
+    return false;
   } finally {
-    for (const signal of signals) process.off(signal, interrupt);
+    for (const signal of signals) process.off(signal, interruption.resolve);
   }
 }

@@ -279,6 +279,7 @@ describe('refusals', () => {
     });
     await deaf.until('deaf');
     // More than the terminal and all buffers on the way hold.
+    for (let i = 0; i < 2; i++) void deaf.type(Buffer.alloc(2 ** 21, 'x'));
     for (let i = 0; i < 64; i++) void deaf.type(Buffer.alloc(2 ** 17, 'x'));
     await eventually('no more of it moves', async () => {
       const before = deaf.typedCount;

@@ -24,10 +24,13 @@ const script = `
 `;
 
 async function closingMs(endpoint?: string): Promise<number> {
-  const env = { PATH: process.env['PATH'], ...(endpoint && { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint }) };
-  const options = { env, cwd: new URL('..', import.meta.url).pathname };
-  const { stdout } = await run(process.execPath, ['--input-type=module', '-e', script], options);
-  return Number(stdout);
+  return Number(await outputOf(script, endpoint ? { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint } : {}));
+}
+
+async function outputOf(code: string, env: NodeJS.ProcessEnv): Promise<string> {
+  const options = { env: { PATH: process.env['PATH'], ...env }, cwd: new URL('..', import.meta.url).pathname };
+  const { stdout } = await run(process.execPath, ['--input-type=module', '-e', code], options);
+  return stdout;
 }
 
 async function listening(server: Server): Promise<string> {
@@ -66,7 +69,7 @@ test('without a collector nothing is registered', async () => {
   expect(await closingMs()).toBeLessThan(50);
 });
 
-// Makes as many spans as it is told, more than may wait, and prints what became of them.
+// Makes more spans than may wait, and prints what became of them.
 const countingScript = `
   import { trace } from '@opentelemetry/api';
   import { startTelemetry } from ${JSON.stringify(startModule)};
@@ -81,10 +84,7 @@ const countingScript = `
 
 async function outcomes(endpoint: string): Promise<unknown> {
   const limits = { OTEL_BSP_MAX_QUEUE_SIZE: '10', OTEL_BSP_MAX_EXPORT_BATCH_SIZE: '10' };
-  const env = { PATH: process.env['PATH'], OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, ...limits };
-  const options = { env, cwd: new URL('..', import.meta.url).pathname };
-  const { stdout } = await run(process.execPath, ['--input-type=module', '-e', countingScript], options);
-  return JSON.parse(stdout);
+  return JSON.parse(await outputOf(countingScript, { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, ...limits }));
 }
 
 test('what became of spans is counted: exported, refused by the collector, or dropped since too many waited', async () => {

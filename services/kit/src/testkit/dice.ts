@@ -44,5 +44,7 @@ export class Dice {
 
 // How often a test that tries things by chance does so: as many times `count` as WRENN_THOROUGH says, once unless set.
 export function thorough(count: number): number {
-  return count * Number(process.env['WRENN_THOROUGH'] ?? 1);
+  const times = Number(process.env['WRENN_THOROUGH'] ?? 1);
+  if (!Number.isInteger(times) || times < 1) throw new Error('WRENN_THOROUGH must be a whole number of at least 1');
+  return count * times;
 }

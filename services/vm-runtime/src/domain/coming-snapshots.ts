@@ -7,7 +7,7 @@ import type { SandboxId, SnapshotId } from '@wrenn/kit/ids';
 
 import type { Snapshots, StageRequest } from './snapshot.ts';
 
-const waitLimitMs = 60_000;
+const longestTimerMs = 2 ** 31 - 1;
 
 export class ComingSnapshots implements Snapshots {
   readonly #store: Snapshots;
@@ -57,7 +57,7 @@ export class ComingSnapshots implements Snapshots {
     if (!coming) return;
     const here = new AbortController();
     const ended = signal ? AbortSignal.any([signal, here.signal]) : here.signal;
-    const limitMs = Math.max(0, Math.min(waitLimitMs, deadlineAtMs - Date.now()));
+    const limitMs = Math.max(0, Math.min(longestTimerMs, deadlineAtMs - Date.now()));
     await Promise.race([coming, sleep(limitMs, undefined, { signal: ended }).catch(() => undefined)]);
     here.abort();
   }

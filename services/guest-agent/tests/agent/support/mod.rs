@@ -214,5 +214,7 @@ pub fn is_alive(pid: u32) -> bool {
 
 /// As many times `count` as `WRENN_THOROUGH` says, once unless set.
 pub fn thorough(count: usize) -> usize {
-    count * std::env::var("WRENN_THOROUGH").map_or(1, |times| times.parse().expect("WRENN_THOROUGH is a number"))
+    let times = std::env::var("WRENN_THOROUGH").map_or(1, |times| times.parse().expect("WRENN_THOROUGH is a number"));
+    assert!(times > 0, "WRENN_THOROUGH is at least 1");
+    count * times
 }
