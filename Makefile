@@ -4,6 +4,7 @@ SHELL := /bin/sh
 .PHONY: help run test check up down bench chaos proto images clean setup
 .NOTPARALLEL:
 
+export NODE_COMPILE_CACHE := $(CURDIR)/.build/compile-cache
 export PATH := $(CURDIR)/node_modules/.bin:$(CURDIR)/.build/bin:$(HOME)/.cargo/bin:$(PATH)
 
 help: ## this list

@@ -4,7 +4,7 @@
 
 use crate::console::say;
 use crate::fault::{Fault, Outcome};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,8 +18,8 @@ const LOOK: Duration = Duration::from_micros(500);
 const LONGEST: Duration = Duration::from_secs(10);
 
 pub struct Freezer {
-    /// Written by a forked child to move itself in; none where there is no group.
-    entrance: Option<File>,
+    /// The group's directory, into which children are born; none where there is no group.
+    group: Option<File>,
     holds: AtomicU64,
     switch: Mutex<()>,
 }
@@ -27,26 +27,25 @@ pub struct Freezer {
 impl Freezer {
     /// In a guest: makes the group.
     pub fn in_guest() -> Self {
-        let entrance = fs::create_dir_all(GROUP)
-            .and_then(|()| OpenOptions::new().write(true).open(format!("{GROUP}/cgroup.procs")));
-        if let Err(e) = &entrance {
+        let group = fs::create_dir_all(GROUP).and_then(|()| File::open(GROUP));
+        if let Err(e) = &group {
             say(format_args!("no group of processes that can be frozen: {e}"));
         }
-        Self { entrance: entrance.ok(), ..Self::absent() }
+        Self { group: group.ok(), ..Self::absent() }
     }
 
     /// On a host, for tests.
     pub fn absent() -> Self {
-        Self { entrance: None, holds: AtomicU64::new(0), switch: Mutex::default() }
+        Self { group: None, holds: AtomicU64::new(0), switch: Mutex::default() }
     }
 
-    pub fn entrance(&self) -> Option<BorrowedFd<'_>> {
-        self.entrance.as_ref().map(File::as_fd)
+    pub fn group(&self) -> Option<BorrowedFd<'_>> {
+        self.group.as_ref().map(File::as_fd)
     }
 
     /// Returns once every process stands still. After `LONGEST` they go on by themselves.
     pub async fn hold(self: &std::sync::Arc<Self>) -> Outcome<()> {
-        if self.entrance.is_none() {
+        if self.group.is_none() {
             return Ok(());
         }
         let hold = self.holds.fetch_add(1, Ordering::SeqCst) + 1;
@@ -73,7 +72,7 @@ impl Freezer {
 
     /// Idempotent.
     pub fn release(&self) {
-        if self.entrance.is_none() {
+        if self.group.is_none() {
             return;
         }
         self.holds.fetch_add(1, Ordering::SeqCst);

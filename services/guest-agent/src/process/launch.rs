@@ -56,7 +56,7 @@ impl Processes {
         };
         let fanout = Arc::new(launch.terminal.map_or_else(Fanout::default, Fanout::of_terminal));
         let subscription = fanout.subscribe(None).map_err(|_| Fault::internal("subscribe", "the log is gone"))?;
-        let spawned = launch.command.spawn(stdio, &self.children, self.freezer.entrance())?;
+        let spawned = launch.command.spawn(stdio, &self.children, self.freezer.group())?;
         let (pid, exited) = (spawned.pid, spawned.exited.clone());
         launch.command.check(spawned).await?;
         let running =

@@ -33,6 +33,9 @@ pub struct Stdio {
 /// Descriptors that a program may open unless it asks for more; what it may ask for is the agent's own limit.
 const OPEN_FILES: libc::rlim_t = 65_536;
 
+/// Of linux/sched.h; the constant of libc is a C int, which cannot hold it.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// Ready to be executed without another allocation.
 struct Prepared {
     programs: Vec<CString>,
@@ -65,7 +68,7 @@ pub struct Spawned {
 }
 
 impl Command {
-    /// Forks. The descriptors of `stdio` are closed here once the child has them. `group` is the entrance of a
+    /// Forks. The descriptors of `stdio` are closed here once the child has them. `group` is the directory of a
     /// control group for it.
     pub fn spawn(&self, stdio: Stdio, children: &Children, group: Option<BorrowedFd<'_>>) -> Outcome<Spawned> {
         let prepared = self.prepare()?;
@@ -74,18 +77,13 @@ impl Command {
         let (result, report) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(no_process)?;
         let result = pipe::Receiver::from_owned_fd(result).map_err(|e| Fault::internal("watch a pipe", e))?;
         let fds = [stdio.fds[0].as_raw_fd(), stdio.fds[1].as_raw_fd(), stdio.fds[2].as_raw_fd()];
-        let group = group.map(|fd| fd.as_raw_fd());
         let (pid, exited) = children
             .fork(|| {
                 // SAFETY: the child calls only `run`, which is free of allocation and locks, and never returns.
-                let forked = unsafe { libc::fork() };
-                match Errno::result(forked)? {
+                match unsafe { fork(group) }? {
                     // SAFETY: this is the forked child; the vectors were made before and end in null.
-                    0 => unsafe {
-                        enter(group);
-                        prepared.run(&argv, &envp, fds, stdio.is_terminal, report.as_raw_fd())
-                    },
-                    pid => Ok(Pid::from_raw(pid)),
+                    None => unsafe { prepared.run(&argv, &envp, fds, stdio.is_terminal, report.as_raw_fd()) },
+                    Some(pid) => Ok(pid),
                 }
             })
             .map_err(no_process)?;
@@ -194,14 +192,28 @@ unsafe fn no_longer_protected() {
     }
 }
 
-/// Moves the child into a control group. One that cannot be moved still runs.
+/// Returns the child's pid, and in the child none. A child that cannot be born into `group` is born outside.
+///
+/// Moving it in by a write to `cgroup.procs` would make it wait for a grace period of the kernel's RCU: some 20 ms.
 ///
 /// # Safety
-/// Only in a forked child, before it gives up root.
-unsafe fn enter(group: Option<RawFd>) {
-    if let Some(fd) = group {
-        // SAFETY: a plain system call on a constant.
-        unsafe { libc::write(fd, c"0".as_ptr().cast(), 1) };
+/// The child may only make system calls until it executes another program.
+unsafe fn fork(group: Option<BorrowedFd<'_>>) -> nix::Result<Option<Pid>> {
+    // SAFETY: for all of clone_args, zero means none.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(group) = group {
+        args.flags = CLONE_INTO_CGROUP;
+        args.cgroup = group.as_raw_fd() as u64;
+    }
+    // SAFETY: the kernel reads the arguments; without CLONE_VM both go on with stacks of their own.
+    let forked = unsafe { libc::syscall(libc::SYS_clone3, &args, size_of_val(&args)) };
+    match Errno::result(forked) {
+        Ok(0) => Ok(None),
+        Ok(pid) => Ok(Some(Pid::from_raw(pid as i32))),
+        // SAFETY: as asked of the caller.
+        Err(_) if group.is_some() => unsafe { fork(None) },
+        Err(errno) => Err(errno),
     }
 }
 

@@ -44,6 +44,11 @@ export class AgentConnection {
     return this.#lanes.client(lane, service);
   }
 
+  // Commands come next: their lane is connected while the host is still busy with its own part.
+  expectCommands(): void {
+    this.#lanes.open('interactive');
+  }
+
   // Aborts with the VM.
   get gone(): AbortSignal {
     return this.#gone.signal;

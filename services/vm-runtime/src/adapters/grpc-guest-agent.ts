@@ -84,8 +84,9 @@ class GrpcGuestAgent implements GuestAgent {
       const askedAtMs = performance.now();
       const now = { ...request, time: timestampNow() };
       await this.#connection.asked(() => service.init(now, this.#connection.as('', call)));
-      if (performance.now() - askedAtMs < clockToleranceMs) return;
+      if (performance.now() - askedAtMs < clockToleranceMs) break;
     }
+    this.#connection.expectCommands();
   }
 
   async drain(limitMs: number, call: OutboundCall): Promise<number> {

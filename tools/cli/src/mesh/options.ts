@@ -62,6 +62,8 @@ export interface MeshAddresses {
 }
 
 export const repositoryRoot = resolve(import.meta.dirname, '../../../..');
+// Where Node keeps what it made of our sources: a program starts in half the time when they have not changed.
+export const compileCacheDir = join(repositoryRoot, '.build/compile-cache');
 export const defaultPortBase = 9470;
 // From the gateway's port to that of its second process, for bytes in number.
 export const gatewayBulkOffset = 4;

@@ -8,7 +8,7 @@ import { type ProcessIdentity, identifyProcess } from '@wrenn/kit/process-identi
 import { endProcess } from '../proc.ts';
 import { Backoff } from './backoff.ts';
 import { openForAppend, tailOf } from './log-file.ts';
-import { repositoryRoot } from './options.ts';
+import { compileCacheDir, repositoryRoot } from './options.ts';
 import { givePrecedence } from './precedence.ts';
 import { meshMark } from './orphans.ts';
 import type { ServicePlan } from './service-plan.ts';
@@ -62,7 +62,7 @@ export class ServiceProcess {
     const startedAtMs = Date.now();
     const child = spawn(process.execPath, [join('services', plan.program, 'src/main.ts'), meshMark(runDir)], {
       cwd: repositoryRoot,
-      env: { ...inherited, ...plan.env },
+      env: { NODE_COMPILE_CACHE: compileCacheDir, ...inherited, ...plan.env },
       stdio: ['ignore', logFile.fd, logFile.fd],
       // A session of its own: Ctrl-C at a foreground supervisor is the supervisor's to handle, in order.
       detached: true,
