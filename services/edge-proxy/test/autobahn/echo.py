@@ -11,7 +11,7 @@ async def echo(connection):
 
 
 async def main():
-    async with serve(echo, sys.argv[1], 0, max_size=2**25, compression=None, ping_interval=None) as server:
+    async with serve(echo, sys.argv[1], 0, max_size=2**25, ping_interval=None) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         await server.serve_forever()
 
