@@ -172,7 +172,7 @@ export class ClientConnection {
     this.#route = route;
     this.#events.busy();
     this.#exchange = new Exchange(this.#socket, this.#sender, this.#options, this.#exchangeEvents);
-    void this.#exchange.start(request, route); // Settles every outcome itself.
+    this.#exchange.start(request, route);
   }
 
   // What the client has not sent of this request it would send as the next.

@@ -18,7 +18,7 @@ import { GuestResponse } from './guest-response.ts';
 
 export interface TakeOptions {
   readonly mayReuse: boolean; // Else it is a new connection.
-  readonly signal: AbortSignal;
+  readonly signal: () => AbortSignal; // Ends a dial; asked for only where there is one, as it costs more than a kept connection.
 }
 
 // Where connections to guests come from; throws a Refusal.
@@ -73,15 +73,14 @@ export class Exchange implements GuestUser {
   }
 
   // Settles every outcome itself.
-  async start(request: RequestHead, route: GuestRoute): Promise<void> {
-    try {
-      this.#sent = { request, route };
-      this.#body = new BodyScanner(request.framing);
-      const about = { 'wrenn.sandbox.id': route.sandboxId };
-      await inCallersTrace(this.#traceparentIn(request), 'reach guest', about, () => this.#reach(request, route));
-    } catch (error) {
-      this.#refuse(error);
-    }
+  start(request: RequestHead, route: GuestRoute): void {
+    this.#sent = { request, route };
+    this.#body = new BodyScanner(request.framing);
+    const about = { 'wrenn.sandbox.id': route.sandboxId };
+    const reach = () => this.#reach(request, route);
+    inCallersTrace(this.#traceparentIn(request), 'reach guest', about, reach).catch((error: unknown) =>
+      this.#refuse(error),
+    );
   }
 
   // Anybody can send one; only of a proxy of ours it is known to tell the truth.
@@ -164,11 +163,17 @@ export class Exchange implements GuestUser {
 
   async #connect(admission: Admission, mayReuse: boolean): Promise<void> {
     const { sandboxId, port } = admission.route;
-    this.#dialling = new AbortController();
-    const guest = await this.#options.guests.take(sandboxId, port, { mayReuse, signal: this.#dialling.signal });
+    const signal = () => this.#beginDial();
+    const guest = await this.#options.guests.take(sandboxId, port, { mayReuse, signal });
     this.#dialling = undefined;
     if (this.#hasEnded) guest.release(true);
     else this.#join(admission, guest);
+  }
+
+  #beginDial(): AbortSignal {
+    this.#dialling = new AbortController();
+    if (this.#hasEnded) this.#dialling.abort();
+    return this.#dialling.signal;
   }
 
   #join({ request, route, toClient }: Admission, guest: GuestConnection): void {

@@ -10,7 +10,8 @@ import { runProgram } from '@wrenn/kit/run-program';
 import { type HttpServer, HttpServers, cpuSeconds, mibPath } from './http-servers.ts';
 import { type Measurement, type Row, median, row } from './measurement.ts';
 
-const rounds = 5;
+const warmUpRounds = 3; // Until everything runs compiled code.
+const rounds = 7;
 const secondsEach = 2;
 const connections = 16; // Fewer than any of them keeps to its server.
 const loads = [
@@ -42,14 +43,13 @@ export const edgeHttp: Measurement = {
         await servers.startHaproxy(backend),
       ];
       const samples = new Map<string, Sample[]>();
-      for (let round = 0; round <= rounds; round++) {
+      for (let round = 1 - warmUpRounds; round <= rounds; round++) {
         for (const [load, path] of loads) {
           for (const server of all) {
             const sample = await measured(server, path);
             tell(
               `round ${round} of ${rounds}: ${load} ${server.name} ${sample.perSecond.toFixed(0)}/s, ${sample.perCpuSecond.toFixed(0)} per CPU second`,
             );
-            // The first round is for compilers and caches.
             const key = `${load} ${server.name}`;
             if (round > 0) samples.set(key, [...(samples.get(key) ?? []), sample]);
           }

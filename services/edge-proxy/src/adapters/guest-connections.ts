@@ -64,10 +64,11 @@ export class GuestConnections implements Guests, SandboxListener {
     const sandbox = this.#sandboxes.get(id) ?? { connections: new Set(), dialling: 0, changes: 0 };
     this.#sandboxes.set(id, sandbox);
     sandbox.dialling++;
+    const ended = signal();
     try {
       for (;;) {
         const { changes } = sandbox;
-        const { socket, at } = await this.#options.dial(id, port, signal);
+        const { socket, at } = await this.#options.dial(id, port, ended);
         if (changes === sandbox.changes) return this.#opened(id, placeOf(id, port, at), sandbox, socket);
         // It has moved meanwhile, and the address may be another's by now.
         socket.destroy();
@@ -149,7 +150,8 @@ export class GuestConnections implements Guests, SandboxListener {
   #remove(connection: GuestConnection): void {
     if (!this.#byAge.delete(connection)) return;
     const kept = this.#idle.get(connection.place)!;
-    kept.splice(kept.lastIndexOf(connection), 1);
+    if (kept.at(-1) === connection) kept.pop();
+    else kept.splice(kept.lastIndexOf(connection), 1);
     if (kept.length === 0) this.#idle.delete(connection.place);
   }
 

@@ -34,7 +34,8 @@ export function routeOf(request: Routed, domain: string): Route {
   if (label !== undefined) {
     const dash = label.indexOf('-');
     const { id, token } = idAndToken(label.slice(dash + 1));
-    return { ...guest(id, label.slice(0, dash), target, ''), ...(token !== undefined && { token }) };
+    const route = guest(id, label.slice(0, dash), target, '');
+    return token === undefined ? route : { ...route, token };
   }
   if (target.startsWith(pathPrefix)) {
     const { id, port, left } = partsOf(target.slice(pathPrefix.length));
@@ -75,12 +76,12 @@ function idAndToken(text: string): { id: string; token?: string } {
 // `8000-cl-…` of `8000-cl-….sandboxes.example:9480`; undefined when the Host names no sandbox.
 function sandboxLabel(host: string, domain: string): string | undefined {
   if (host.startsWith('[')) return undefined;
-  const [named] = cut(host, ':');
+  const colon = host.indexOf(':');
+  const named = colon < 0 ? host : host.slice(0, colon);
   const name = named.endsWith('.') ? named.slice(0, -1) : named;
-  const suffix = `.${domain}`.toLowerCase();
-  if (!name.toLowerCase().endsWith(suffix)) return undefined;
-  const label = name.slice(0, -suffix.length);
-  return isDigits(label.slice(0, Math.max(label.indexOf('-'), 0))) ? label : undefined;
+  const labelEnd = name.length - domain.length - 1;
+  if (name[labelEnd] !== '.' || name.slice(labelEnd + 1).toLowerCase() !== domain.toLowerCase()) return undefined;
+  return isDigits(name.slice(0, Math.max(name.indexOf('-'), 0))) ? name.slice(0, labelEnd) : undefined;
 }
 
 function cut(text: string, at: string): [string, string] {
