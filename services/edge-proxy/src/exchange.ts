@@ -94,7 +94,7 @@ export class Exchange implements GuestUser {
     if (this.#hasEnded) return;
     // Who may not reach the sandbox takes nothing of what it may be sent.
     this.#leaveShare = shares.enter(route.sandboxId);
-    await this.#connect(this.#admission, isRepeatable(request));
+    this.#serveBy(this.#admission, await this.#take(this.#admission, isRepeatable(request)));
   }
 
   // Bytes that the client sent after the head; returns how many belong to this exchange.
@@ -161,10 +161,12 @@ export class Exchange implements GuestUser {
     this.#events.takesMore();
   }
 
-  async #connect(admission: Admission, mayReuse: boolean): Promise<void> {
-    const { sandboxId, port } = admission.route;
-    const signal = () => this.#beginDial();
-    const guest = await this.#options.guests.take(sandboxId, port, { mayReuse, signal });
+  #take({ route }: Admission, mayReuse: boolean): Promise<GuestConnection> {
+    const { sandboxId, port } = route;
+    return this.#options.guests.take(sandboxId, port, { mayReuse, signal: () => this.#beginDial() });
+  }
+
+  #serveBy(admission: Admission, guest: GuestConnection): void {
     this.#dialling = undefined;
     if (this.#hasEnded) guest.release(true);
     else this.#join(admission, guest);
@@ -208,7 +210,10 @@ export class Exchange implements GuestUser {
     this.#guest = undefined;
     this.#response = undefined;
     guest.release(false);
-    this.#connect(this.#admission!, false).catch((error: unknown) => this.#refuse(error));
+    const admission = this.#admission!;
+    this.#take(admission, false)
+      .then((another) => this.#serveBy(admission, another))
+      .catch((error: unknown) => this.#refuse(error));
     return true;
   }
 

@@ -15,18 +15,25 @@ export interface GuestConnectionEvents {
   closed(connection: GuestConnection): void;
 }
 
+// Where a connection leads, on which host a guest is known by its address.
+export interface GuestEnd {
+  readonly hostId: string;
+  readonly address: string;
+  readonly port: number;
+}
+
 export class GuestConnection {
   readonly socket: Socket;
-  readonly place: string; // Where it leads: what was asked for may take no other.
+  readonly end: GuestEnd;
   readonly #events: GuestConnectionEvents;
   #user: GuestUser | undefined;
   #error: unknown;
   uses = 0;
   idleSinceMs = 0;
 
-  constructor(socket: Socket, place: string, events: GuestConnectionEvents) {
+  constructor(socket: Socket, end: GuestEnd, events: GuestConnectionEvents) {
     this.socket = socket;
-    this.place = place;
+    this.end = end;
     this.#events = events;
     socket.on('data', (bytes: Buffer) => (this.#user ? this.#user.guestSent(bytes) : socket.destroy()));
     socket.on('end', () => (this.#user ? this.#user.guestEnded() : socket.destroy()));

@@ -224,7 +224,7 @@ test.each([SandboxState.PAUSED, SandboxState.DESTROYING, SandboxState.DESTROYED,
 );
 
 test('connections are kept up to a number for each place, a number in all, and for a time', async () => {
-  const limits = { maxIdlePerPlace: 2, maxIdle: 3, idleMs: 300 };
+  const limits = { maxIdlePerPort: 2, maxIdle: 3, idleMs: 300 };
   await using edge = await startEdge({ connections: limits });
   const guests = await Promise.all([0, 1].map(() => startGuest((socket) => void socket.once('data', () => undefined))));
   const open = guests.flatMap(({ port }) => [1, 2, 3].map(() => rawClient(edge.port, request(edge, port))));

@@ -1,11 +1,11 @@
-// Connections to guests, kept for the next request to the same place. A place is sandbox, port, host and address,
-// so what was kept for a sandbox is never used once it has moved; when it changes its state all is closed.
+// Connections to guests, kept for the next request to the same port of the same sandbox. What leads to where it was
+// before is never used again; when it changes its state all is closed.
 import type { Socket } from 'node:net';
 
 import type { SandboxId } from '@wrenn/kit/ids';
 
 import type { Guests, TakeOptions } from '../exchange.ts';
-import { GuestConnection, type GuestConnectionEvents } from '../guest-connection.ts';
+import { GuestConnection, type GuestConnectionEvents, type GuestEnd } from '../guest-connection.ts';
 import type { Reached, Whereabouts } from './guest-dialer.ts';
 import type { SandboxListener } from './sandbox-follower.ts';
 
@@ -15,7 +15,7 @@ export type Dial = (id: SandboxId, port: number, signal: AbortSignal) => Promise
 export interface GuestConnectionsOptions {
   readonly resolve: (id: SandboxId) => Promise<Whereabouts>;
   readonly dial: Dial;
-  readonly maxIdlePerPlace?: number;
+  readonly maxIdlePerPort?: number;
   readonly maxIdle?: number;
   readonly idleMs?: number;
 }
@@ -23,24 +23,24 @@ export interface GuestConnectionsOptions {
 // What is open to one sandbox, and how often it has changed since the first of it was dialled.
 interface Sandbox {
   readonly connections: Set<GuestConnection>;
+  readonly idle: Map<number, GuestConnection[]>; // By port, the one used last at the end.
   dialling: number;
   changes: number;
 }
 
 export class GuestConnections implements Guests, SandboxListener {
   readonly #options: GuestConnectionsOptions;
-  readonly #maxIdlePerPlace: number;
+  readonly #maxIdlePerPort: number;
   readonly #maxIdle: number;
   readonly #idleMs: number;
   readonly #sandboxes = new Map<SandboxId, Sandbox>();
-  readonly #idle = new Map<string, GuestConnection[]>(); // By place, the one used last at the end.
-  readonly #byAge = new Set<GuestConnection>(); // All idle ones, the oldest first.
+  readonly #byAge = new Map<GuestConnection, Sandbox>(); // All idle ones, the oldest first.
   readonly #sweep: NodeJS.Timeout;
   #evictedCount = 0;
 
   constructor(options: GuestConnectionsOptions) {
     this.#options = options;
-    this.#maxIdlePerPlace = options.maxIdlePerPlace ?? 20;
+    this.#maxIdlePerPort = options.maxIdlePerPort ?? 20;
     this.#maxIdle = options.maxIdle ?? 100;
     this.#idleMs = options.idleMs ?? 120_000;
     this.#sweep = setInterval(() => this.#closeOld(), Math.min(this.#idleMs, 1000));
@@ -58,10 +58,11 @@ export class GuestConnections implements Guests, SandboxListener {
 
   async take(id: SandboxId, port: number, { mayReuse, signal }: TakeOptions): Promise<GuestConnection> {
     if (mayReuse) {
-      const kept = this.#takeIdle(placeOf(id, port, await this.#options.resolve(id)));
+      const at = await this.#options.resolve(id);
+      const kept = this.#takeIdle(this.#sandboxes.get(id)?.idle.get(port), at);
       if (kept) return kept;
     }
-    const sandbox = this.#sandboxes.get(id) ?? { connections: new Set(), dialling: 0, changes: 0 };
+    const sandbox = this.#sandboxes.get(id) ?? { connections: new Set(), idle: new Map(), dialling: 0, changes: 0 };
     this.#sandboxes.set(id, sandbox);
     sandbox.dialling++;
     const ended = signal();
@@ -69,7 +70,7 @@ export class GuestConnections implements Guests, SandboxListener {
       for (;;) {
         const { changes } = sandbox;
         const { socket, at } = await this.#options.dial(id, port, ended);
-        if (changes === sandbox.changes) return this.#opened(id, placeOf(id, port, at), sandbox, socket);
+        if (changes === sandbox.changes) return this.#opened(id, { ...at, port }, sandbox, socket);
         // It has moved meanwhile, and the address may be another's by now.
         socket.destroy();
       }
@@ -93,7 +94,7 @@ export class GuestConnections implements Guests, SandboxListener {
   }
 
   setFollowing(isFollowing: boolean): void {
-    if (!isFollowing) for (const connection of this.#byAge) connection.socket.destroy();
+    if (!isFollowing) for (const connection of this.#byAge.keys()) connection.socket.destroy();
   }
 
   close(): void {
@@ -103,11 +104,11 @@ export class GuestConnections implements Guests, SandboxListener {
     }
   }
 
-  #opened(id: SandboxId, place: string, sandbox: Sandbox, socket: Socket): GuestConnection {
+  #opened(id: SandboxId, end: GuestEnd, sandbox: Sandbox, socket: Socket): GuestConnection {
     const { changes } = sandbox;
     const events: GuestConnectionEvents = {
       freed: (connection) => {
-        if (changes === sandbox.changes) this.#keep(connection);
+        if (changes === sandbox.changes) this.#keep(connection, sandbox);
         else connection.socket.destroy();
       },
       closed: (connection) => {
@@ -116,48 +117,53 @@ export class GuestConnections implements Guests, SandboxListener {
         this.#forgetIfUnused(id, sandbox);
       },
     };
-    const connection = new GuestConnection(socket, place, events);
+    const connection = new GuestConnection(socket, end, events);
     sandbox.connections.add(connection);
     return connection;
   }
 
-  #keep(connection: GuestConnection): void {
-    const kept = this.#idle.get(connection.place) ?? [];
-    if (kept.length >= this.#maxIdlePerPlace) {
+  #keep(connection: GuestConnection, sandbox: Sandbox): void {
+    const { port } = connection.end;
+    const kept = sandbox.idle.get(port) ?? [];
+    if (kept.length >= this.#maxIdlePerPort) {
       connection.socket.destroy();
       return;
     }
-    if (kept.length === 0) this.#idle.set(connection.place, kept);
+    if (kept.length === 0) sandbox.idle.set(port, kept);
     kept.push(connection);
     connection.idleSinceMs = performance.now();
-    this.#byAge.add(connection);
-    for (const oldest of this.#byAge) {
+    this.#byAge.set(connection, sandbox);
+    for (const oldest of this.#byAge.keys()) {
       if (this.#byAge.size <= this.#maxIdle) return;
       this.#remove(oldest);
       oldest.socket.destroy();
     }
   }
 
-  #takeIdle(place: string): GuestConnection | undefined {
-    const kept = this.#idle.get(place);
+  #takeIdle(kept: GuestConnection[] | undefined, at: Whereabouts): GuestConnection | undefined {
     for (let connection = kept?.at(-1); connection; connection = kept?.at(-1)) {
       this.#remove(connection);
-      if (!connection.socket.destroyed) return connection;
+      const { end, socket } = connection;
+      if (end.address === at.address && end.hostId === at.hostId && !socket.destroyed) return connection;
+      socket.destroy();
     }
     return undefined;
   }
 
   #remove(connection: GuestConnection): void {
-    if (!this.#byAge.delete(connection)) return;
-    const kept = this.#idle.get(connection.place)!;
+    const sandbox = this.#byAge.get(connection);
+    if (!sandbox) return;
+    this.#byAge.delete(connection);
+    const { port } = connection.end;
+    const kept = sandbox.idle.get(port)!;
     if (kept.at(-1) === connection) kept.pop();
     else kept.splice(kept.lastIndexOf(connection), 1);
-    if (kept.length === 0) this.#idle.delete(connection.place);
+    if (kept.length === 0) sandbox.idle.delete(port);
   }
 
   #closeOld(): void {
     const untilMs = performance.now() - this.#idleMs;
-    for (const connection of this.#byAge) {
+    for (const connection of this.#byAge.keys()) {
       if (connection.idleSinceMs > untilMs) return;
       connection.socket.destroy();
     }
@@ -166,8 +172,4 @@ export class GuestConnections implements Guests, SandboxListener {
   #forgetIfUnused(id: SandboxId, sandbox: Sandbox): void {
     if (sandbox.dialling === 0 && sandbox.connections.size === 0) this.#sandboxes.delete(id);
   }
-}
-
-function placeOf(id: SandboxId, port: number, { hostId, address }: Whereabouts): string {
-  return `${id}/${port}/${hostId}/${address}`;
 }

@@ -104,7 +104,9 @@ function connected(host: string, port: number, signal: AbortSignal): Promise<Soc
   signal.throwIfAborted();
   return new Promise((resolve, reject) => {
     const callback = (count: number) => {
-      socket.emit('data', Buffer.from(readBuffer.subarray(0, count)));
+      const bytes = Buffer.allocUnsafe(count);
+      readBuffer.copy(bytes, 0, 0, count);
+      socket.emit('data', bytes);
       return true; // Goes on until it is paused.
     };
     const onread = { buffer: readBuffer, callback };

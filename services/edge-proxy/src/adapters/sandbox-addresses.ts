@@ -66,10 +66,13 @@ export class SandboxAddresses {
     if (!isFollowing) this.#kept.clear();
   }
 
-  // Callers that ask at once share one question. Failures are not kept.
-  async #find(id: SandboxId): Promise<Found | undefined> {
+  #find(id: SandboxId): Promise<Found | undefined> {
     const kept = this.#kept.get(id);
-    if (kept && kept.untilMs > Date.now()) return kept.found;
+    return kept && kept.untilMs > Date.now() ? kept.found : this.#findAnew(id);
+  }
+
+  // Callers that ask at once share one question. Failures are not kept.
+  async #findAnew(id: SandboxId): Promise<Found | undefined> {
     const found = this.#ask(id);
     if (!this.#isFollowing) return found;
     if (this.#kept.size >= maxKept) this.#forgetOldest();
