@@ -14,6 +14,10 @@ test('the tests of a suite are counted from what it prints', async () => {
   expect(await runSuite(suite(`echo '${green}'`))).toMatchObject({ passed: 3, failed: 0 });
 });
 
+test('a suite beside another is counted just so', async () => {
+  expect(await runSuite(suite(`echo '${green}'; exit 1`), false)).toMatchObject({ passed: 3, failed: 1 });
+});
+
 test('a suite that ends badly after green tests is not green', async () => {
   expect(await runSuite(suite(`echo '${green}'; kill -9 $$`))).toMatchObject({ passed: 3, failed: 1 });
 });

@@ -17,10 +17,13 @@ export interface Outcome extends Counts {
   readonly ms: number;
 }
 
-export async function runSuite(suite: Suite): Promise<Outcome> {
-  process.stdout.write(`\n== ${suite.title}: ${suite.command.join(' ')}\n`);
+// What it prints is shown as it comes, or, of one beside another, once it has ended.
+export async function runSuite(suite: Suite, isLive = true): Promise<Outcome> {
+  const title = `\n== ${suite.title}: ${suite.command.join(' ')}\n`;
+  if (isLive) process.stdout.write(title);
   const began = performance.now();
-  const { exitCode, output } = await stream(suite);
+  const { exitCode, output } = await run(suite, isLive ? (text) => process.stdout.write(text) : () => undefined);
+  if (!isLive) process.stdout.write(title + output);
   let counts: Counts;
   try {
     counts = judge(await suite.count(output), exitCode);
@@ -30,18 +33,18 @@ export async function runSuite(suite: Suite): Promise<Outcome> {
   return { title: suite.title, ...counts, ms: performance.now() - began };
 }
 
-// Shows the program's output as it comes and returns it too. A program that cannot start ends with 127.
-function stream(suite: Suite): Promise<{ exitCode: number; output: string }> {
+// A program that cannot start ends with 127.
+function run(suite: Suite, show: (text: string) => void): Promise<{ exitCode: number; output: string }> {
   return new Promise((resolve) => {
     const [program, ...args] = suite.command;
     const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], ...(suite.cwd && { cwd: suite.cwd }) });
     let output = '';
-    const show = (text: string): void => {
+    const take = (text: string): void => {
       output += text;
-      process.stdout.write(text);
+      show(text);
     };
-    child.stdout.setEncoding('utf8').on('data', show);
-    child.stderr.setEncoding('utf8').on('data', show);
+    child.stdout.setEncoding('utf8').on('data', take);
+    child.stderr.setEncoding('utf8').on('data', take);
     child.on('error', (error) => resolve({ exitCode: 127, output: `${output}${error.message}` }));
     child.on('close', (code) => resolve({ exitCode: code ?? 128, output }));
   });

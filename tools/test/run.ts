@@ -1,10 +1,19 @@
-// Runs every suite, one after the other. The very last line says how many tests passed and failed; a suite
-// that ran no test, or could not run, counts as one failure, so a green line always means that tests ran.
-import { suites } from './suites.ts';
+// Runs every suite. The very last line says how many tests passed and failed; a suite that ran no test, or could not
+// run, counts as one failure, so a green line always means that tests ran.
+import { type Lane, stages } from './suites.ts';
 import { runSuite, type Outcome } from './run-suite.ts';
 
+async function runLane(lane: Lane, isLive: boolean): Promise<Outcome[]> {
+  const outcomes: Outcome[] = [];
+  for (const suite of lane) outcomes.push(await runSuite(suite, isLive));
+  return outcomes;
+}
+
 const outcomes: Outcome[] = [];
-for (const suite of await suites()) outcomes.push(await runSuite(suite));
+for (const lanes of await stages()) {
+  const done = await Promise.all(lanes.map((lane, index) => runLane(lane, index === 0)));
+  outcomes.push(...done.flat());
+}
 
 process.stdout.write('\n');
 for (const { title, failures } of outcomes)

@@ -1,4 +1,4 @@
-// What `make test` runs, in order: the quick checks first, the microVMs last.
+// What `make test` runs: stages one after the other, the microVMs last; the lanes of a stage side by side.
 import { existsSync } from 'node:fs';
 import { glob, mkdir, readFile, rm } from 'node:fs/promises';
 import { countCargo, countChecks, countVitest } from './counts.ts';
@@ -7,25 +7,30 @@ import type { Suite } from './run-suite.ts';
 
 const reports = '.build/test';
 
-export async function suites(): Promise<Suite[]> {
+export type Lane = readonly Suite[];
+
+export async function stages(): Promise<Lane[][]> {
   await rm(reports, { recursive: true, force: true });
   await mkdir(reports, { recursive: true });
-  const list: Suite[] = [
-    { title: 'check', command: ['node', 'tools/test/check.ts'], count: async (output) => countChecks(output) },
-    vitest('unit and service tests', 'vitest.config.ts', 'unit'),
-    cargo('guest agent', 'services/guest-agent'),
-    cargo('pager', 'services/pager'),
+  const check: Suite = {
+    title: 'check',
+    command: ['node', 'tools/test/check.ts'],
+    count: async (output) => countChecks(output),
+  };
+  const unit = vitest('unit and service tests', 'vitest.config.ts', 'unit');
+  // Unit tests wait more than they compute, and compilers do not wait.
+  const beforeMicroVms = [
+    [unit],
+    [check, cargo('guest agent', 'services/guest-agent'), cargo('pager', 'services/pager')],
   ];
   const e2e = await Array.fromAsync(glob('tools/e2e/**/*.test.ts', { exclude: ['**/node_modules/**'] }));
-  if (e2e.length > 0 && existsSync('tools/e2e/vitest.config.ts')) {
-    list.push({
-      title: 'guest images',
-      command: ['node', 'images/build.ts'],
-      count: async (output) => ({ passed: output.match(/^images: ready/m) ? 1 : 0, failed: 0, failures: [] }),
-    });
-    list.push(vitest('end to end', 'tools/e2e/vitest.config.ts', 'e2e'));
-  }
-  return list;
+  if (e2e.length === 0 || !existsSync('tools/e2e/vitest.config.ts')) return [beforeMicroVms];
+  const images: Suite = {
+    title: 'guest images',
+    command: ['node', 'images/build.ts'],
+    count: async (output) => ({ passed: output.match(/^images: ready/m) ? 1 : 0, failed: 0, failures: [] }),
+  };
+  return [beforeMicroVms, [[images, vitest('end to end', 'tools/e2e/vitest.config.ts', 'e2e')]]];
 }
 
 function cargo(title: string, cwd: string): Suite {
