@@ -1,5 +1,6 @@
 // One service of the mesh as a child process: started, restarted when it dies, stopped on request.
 import { spawn } from 'node:child_process';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import type { Log } from '@wrenn/kit/log';
@@ -8,7 +9,7 @@ import { type ProcessIdentity, identifyProcess } from '@wrenn/kit/process-identi
 import { endProcess } from '../proc.ts';
 import { Backoff } from './backoff.ts';
 import { openForAppend, tailOf } from './log-file.ts';
-import { compileCacheDir, repositoryRoot } from './options.ts';
+import { adminAddress, compileCacheDir, repositoryRoot } from './options.ts';
 import { givePrecedence } from './precedence.ts';
 import { meshMark } from './orphans.ts';
 import type { ServicePlan } from './service-plan.ts';
@@ -87,6 +88,11 @@ export class ServiceProcess {
     this.#isWanted = false;
     clearTimeout(this.#restartTimer);
     if (this.#running) await endProcess(this.#running, stopGraceMs);
+    // One that is ended while it starts, or killed, leaves its sockets behind.
+    const { plan, runDir } = this.#options;
+    for (const address of [plan.address, adminAddress(runDir, plan.name)]) {
+      if (address.startsWith('unix:')) await rm(address.slice('unix:'.length), { force: true });
+    }
   }
 
   // A service works without it, only slower when the machine is busy.
