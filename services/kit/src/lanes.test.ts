@@ -63,6 +63,18 @@ test('two callers in one process never share a connection', async () => {
   two.close();
 });
 
+test('a lane that is opened connects ahead of its first call, which takes that connection', async () => {
+  await using server = await peerServer();
+  const one = new Lanes(`127.0.0.1:${server.port}`, 'test');
+  one.open('interactive');
+  const [connection] = await eventually('it is connected', async () => {
+    const all = await establishedTo(server.port);
+    return all.length === 1 && all;
+  });
+  expect(connection).toContain(await peerOf(one, 'interactive'));
+  one.close();
+});
+
 test('no lane connects before its first call, and close leaves no connection', async () => {
   await using server = await peerServer();
   const one = new Lanes(`127.0.0.1:${server.port}`, 'test');

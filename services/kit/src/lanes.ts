@@ -33,7 +33,7 @@ const laneOptions: Record<LaneName, ChannelOptions> = {
   bulk: { 'grpc.max_receive_message_length': 4 * MiB, 'grpc-node.flow_control_window': 8 * MiB },
 };
 
-// The lanes from this process to one callee, each connected on first use.
+// The lanes from this process to one callee, each connected on first use unless it was opened before.
 export class Lanes {
   readonly #target: string;
   readonly #peer: string;

@@ -53,6 +53,10 @@ describe('Exec', () => {
     expect(Number(result.duration?.nanos)).toBeGreaterThan(0);
   });
 
+  test('a process is born into the group that stands still during a pause', async () => {
+    expect((await guest.exec('/bin/cat', ['/proc/self/cgroup'])).out).toContain('0::/sandbox\n');
+  });
+
   test('honours env, cwd and user', async () => {
     const options = { env: { LANG_: 'C x=y' }, cwd: '/tmp', user: 'nobody' };
     const { out } = await guest.exec('/bin/sh', ['-c', 'echo "$LANG_"; pwd; id -un'], options);
