@@ -2,11 +2,12 @@
 // took only from an earlier run, of which a fresh clone has none.
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
+// What moves most bytes stands beside what waits most.
 const longest = [
   'foreign-transfers',
-  'browser',
   'guest-faults',
   'snapshots',
+  'browser',
   'races',
   'restarts',
   'supervisor',
