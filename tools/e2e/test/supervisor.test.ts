@@ -1,5 +1,6 @@
 // `wrenn up` and `wrenn down` as people use them, and what happens when the supervisor is killed.
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { chmod, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -133,5 +134,6 @@ test('a start that fails says why and leaves nothing', async () => {
   squatter.close();
   expect(result.code).toBe(1);
   expect(result.stderr).toMatch(/gateway exited with 1 while starting; the end of .*EADDRINUSE/s);
+  expect(existsSync(scope.ramDir)).toBe(false);
   expect(await awaitNoLeftovers(scope, before)).toEqual([]);
 });

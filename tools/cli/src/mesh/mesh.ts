@@ -1,6 +1,6 @@
 // Runs a whole mesh on one machine and keeps it running. Sandboxes outlive it: stopping the services
 // destroys none, and the next start takes them over. `wrenn down` destroys them first.
-import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, rm, rmdir, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { messageOf } from '@wrenn/kit/errors';
@@ -96,6 +96,7 @@ export class Mesh {
     this.#isSaving = false;
     await this.#saving;
     await rm(databaseUrlFile(this.options), { force: true });
+    await rmdir(this.options.ramDir).catch(() => undefined); // Not empty: sandboxes run on, or snapshots wait in it.
     await removeState(this.options.runDir);
     await this.#claim.release();
   }
