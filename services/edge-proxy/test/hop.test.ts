@@ -1,6 +1,10 @@
 // Two edges of one mesh: one that clients reach, and the one of the host that has the guest.
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { type AddressInfo, connect, createServer } from 'node:net';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { openLog } from '@wrenn/kit/log';
 import { eventually } from '@wrenn/kit/testkit/eventually';
@@ -75,6 +79,30 @@ test('a body without a length ends with the guest, and one that breaks off is cu
   client.socket.on('error', (why) => (error = why));
   await client.closed;
   expect(error).toMatchObject({ code: 'ECONNRESET' });
+});
+
+test('a body passes both at the pace of its reader, every byte', async () => {
+  await using pair = await startPair();
+  const body = randomBytes(64 << 20);
+  let given = 0;
+  function* answer() {
+    yield `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n`;
+    for (const step = 64 * 1024; given < body.length; given += step) yield body.subarray(given, given + step);
+  }
+  await using guest = await startGuest(
+    (socket) => void socket.once('data', () => Readable.from(answer()).pipe(socket)),
+  );
+  const client = connect(pair.front.port, '127.0.0.1');
+  client.write(`GET /proxy/${pair.front.sandboxId}/${guest.port}/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
+  await once(client, 'readable');
+  await eventually('nothing moves while nobody reads', async () => {
+    const before = given;
+    await sleep(200);
+    return given === before;
+  });
+  expect(given).toBeLessThan(body.length);
+  const bytes = await buffer(client);
+  expect(bytes.subarray(bytes.indexOf('\r\n\r\n') + 4).equals(body)).toBe(true);
 });
 
 test('a WebSocket passes both ways, and each side’s end by itself', async () => {

@@ -64,8 +64,8 @@ export class GuestConnections implements Guests, SandboxListener {
     }
     const sandbox = this.#sandboxes.get(id) ?? { connections: new Set(), idle: new Map(), dialling: 0, changes: 0 };
     this.#sandboxes.set(id, sandbox);
-    sandbox.dialling++;
     const ended = signal();
+    sandbox.dialling++;
     try {
       for (;;) {
         const { changes } = sandbox;

@@ -97,7 +97,7 @@ export class GuestDialer {
 }
 
 // What guests send is read here and copied: small answers, the most of all, into memory that Node shares out, instead of
-// 64 KiB that are allocated for each.
+// 64 KiB that are allocated for each. One for all connections: it is copied from before anything else is read.
 const readBuffer = Buffer.allocUnsafeSlow(256 * 1024);
 
 function connected(host: string, port: number, signal: AbortSignal): Promise<Socket> {
