@@ -7,8 +7,8 @@ export default defineConfig({
     exclude: ['**/node_modules/**', '**/target/**', 'tools/e2e/**'],
     // Everything shares two cores: a condition may take a while to hold.
     expect: { poll: { timeout: 10_000 } },
-    // Most tests wait more than they compute: two files at a time, on two cores too.
-    maxWorkers: 2,
+    // Most tests wait more than they compute: three files at a time, on two cores too.
+    maxWorkers: 3,
     testTimeout: 60_000,
     hookTimeout: 60_000,
     chaiConfig: { truncateThreshold: 400 }, // A failure says what was left behind, not how many things.

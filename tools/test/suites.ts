@@ -18,19 +18,23 @@ export async function stages(): Promise<Lane[][]> {
     count: async (output) => countChecks(output),
   };
   const unit = vitest('unit and service tests', 'vitest.config.ts', 'unit');
-  // Unit tests wait more than they compute, and compilers do not wait.
+  // Unit tests wait more than they compute, and compilers and downloads do not wait for each other.
   const beforeMicroVms = [
     [unit],
     [check, cargo('guest agent', 'services/guest-agent'), cargo('pager', 'services/pager')],
   ];
   const e2e = await Array.fromAsync(glob('tools/e2e/**/*.test.ts', { exclude: ['**/node_modules/**'] }));
   if (e2e.length === 0 || !existsSync('tools/e2e/vitest.config.ts')) return [beforeMicroVms];
-  const images: Suite = {
-    title: 'guest images',
-    command: ['node', 'images/build.ts'],
-    count: async (output) => ({ passed: output.match(/^images: ready/m) ? 1 : 0, failed: 0, failures: [] }),
-  };
-  return [beforeMicroVms, [[images, vitest('end to end', 'tools/e2e/vitest.config.ts', 'e2e')]]];
+  const forMicroVms: Lane = [
+    setUp('foreign programs', ['tools/setup/bootstrap.sh', 'e2e']),
+    setUp('guest images', ['node', 'images/build.ts']),
+  ];
+  return [[...beforeMicroVms, forMicroVms], [[vitest('end to end', 'tools/e2e/vitest.config.ts', 'e2e')]]];
+}
+
+// Counts as one test.
+function setUp(title: string, command: Suite['command']): Suite {
+  return { title, command, count: async () => ({ passed: 1, failed: 0, failures: [] }) };
 }
 
 function cargo(title: string, cwd: string): Suite {

@@ -52,6 +52,8 @@ export interface SchedulerOptions {
   readonly metrics?: Metrics;
   // How often reaper and reconciler look.
   readonly tickMs?: number;
+  // How long calls have to end once it stops.
+  readonly drainMs?: number;
 }
 
 export interface Scheduler {
@@ -64,7 +66,7 @@ const forgetEveryMs = 60_000;
 const ticksPerKeeping = 5;
 
 export async function startScheduler(options: SchedulerOptions): Promise<Scheduler> {
-  const { log, clock, databaseUrl, metrics = new Metrics(), tickMs = 1000 } = options;
+  const { log, clock, databaseUrl, metrics = new Metrics(), tickMs = 1000, drainMs = 5000 } = options;
   const stop = new Shutdown(log);
   try {
     const database = stop.own('database', new Database(databaseUrl, log));
@@ -99,7 +101,7 @@ export async function startScheduler(options: SchedulerOptions): Promise<Schedul
     const reconciler = new Reconciler({ ...base, destroy, settler, causes });
     const keeper = new SnapshotKeeper({ ...base, naming, durability });
 
-    const server = stop.own('rpc server', new RpcServer({ log, deadlinesMs }));
+    const server = stop.own('rpc server', new RpcServer({ log, deadlinesMs, drainMs }));
     const doing = { create, once, destroy, pause, resume, fork, naming, wake };
     const times = new OperationTimes(metrics, 'scheduler');
     const parts = { ...base, ...doing, quotas, templates, events, queue, times };

@@ -55,8 +55,8 @@ describe.each(databaseServers)('on $name', ({ startServer }) => {
     const [stuck, good] = [await mesh.addHost('h1', { slotCount: 1 }), await mesh.addHost('h2', { slotCount: 1 })];
     stuck.whileDestroying = (_id, signal) => untilAborted(signal);
     const ids = [(await mesh.create({ ttl: { seconds: 60n } })).id, (await mesh.create({ ttl: { seconds: 60n } })).id];
-    await mesh.advance(61_000);
     const onGood = present(ids.find((id) => good.vms.has(id)));
+    await mesh.advance(61_000);
     await untilState(mesh, onGood, SandboxState.DESTROYED);
     await eventually('the other one is being tried', () => stuck.destroyed.length === 1);
   });

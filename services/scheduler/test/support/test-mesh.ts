@@ -39,7 +39,7 @@ export async function startTestMesh(database: DatabaseServer) {
   let aheadMs = 0;
   const clock = { now: () => new Date(Date.now() + aheadMs) };
   const start = () =>
-    startScheduler({ listen: address, databaseUrl, log: openLog('test', 'silent'), clock, tickMs: 50 });
+    startScheduler({ listen: address, databaseUrl, log: openLog('test', 'silent'), clock, tickMs: 50, drainMs: 300 });
   let scheduler: Scheduler = await start();
   const lanes = new Lanes(address, 'scheduler');
   const inside = lanes.client('control', SchedulerService);
