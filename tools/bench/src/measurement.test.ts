@@ -1,11 +1,17 @@
 import { expect, test } from 'vitest';
 
-import { median, percentile, row } from './measurement.ts';
+import { median, middleMean, percentile, row } from './measurement.ts';
 
 test('the median does not care for order or for one wild value', () => {
   expect(median([5, 1, 1000])).toBe(5);
   expect(median([4, 1, 2, 3])).toBe(2.5);
   expect(() => median([])).toThrow(RangeError);
+});
+
+test('the mean of the middle half is that of all that is not wild', () => {
+  expect(middleMean([1000, 3, 1, 2, -1000, 2, 4, 3])).toBe(2.5);
+  expect(middleMean([7])).toBe(7);
+  expect(() => middleMean([])).toThrow(RangeError);
 });
 
 test('a goal is judged by the measured value, not by the rounded one that is shown', () => {
