@@ -27,6 +27,13 @@ test('tells the guest its TSC rate and denies the VMM what it does not need', ()
   expect(args).toContain(`-name wrenn-${launch.sandboxId}`);
 });
 
+test('an emulated guest keeps time by the TSC whatever its ticks do; under KVM the kernel judges by itself', () => {
+  const argsOf = (accelerator: 'tcg' | 'kvm') =>
+    machineArgs({ ...platform, accelerator }, launch, { ram: '/r', qmp: '/q' }).join(' ');
+  expect(argsOf('tcg')).toContain(' tsc=reliable ');
+  expect(argsOf('kvm')).not.toContain('tsc=reliable');
+});
+
 test('the probe asks the agent to say so and end', () => {
   expect(probeArgs({ ...platform, accelerator: 'kvm' }).join(' ')).toMatch(/-accel kvm .* wrenn\.probe -serial stdio$/);
 });
