@@ -18,6 +18,16 @@ test('a suite beside another is counted just so', async () => {
   expect(await runSuite(suite(`echo '${green}'; exit 1`), false)).toMatchObject({ passed: 3, failed: 1 });
 });
 
+test('a suite beside another leaves the processors to that one', async () => {
+  const nicenessOf = async (isLive: boolean) => {
+    let niceness = '';
+    const told = suite('nice', async (output) => ((niceness = output.trim()), { passed: 1, failed: 0, failures: [] }));
+    await runSuite(told, isLive);
+    return Number(niceness);
+  };
+  expect(await nicenessOf(false)).toBe((await nicenessOf(true)) + 5);
+});
+
 test('a suite that ends badly after green tests is not green', async () => {
   expect(await runSuite(suite(`echo '${green}'; kill -9 $$`))).toMatchObject({ passed: 3, failed: 1 });
 });

@@ -17,12 +17,14 @@ export interface Outcome extends Counts {
   readonly ms: number;
 }
 
-// What it prints is shown as it comes, or, of one beside another, once it has ended.
+// Of one beside another what it prints is shown once it has ended, and it leaves the processors to the other: that one
+// waits and is to go on in time, while compilers only compute.
 export async function runSuite(suite: Suite, isLive = true): Promise<Outcome> {
   const title = `\n== ${suite.title}: ${suite.command.join(' ')}\n`;
   if (isLive) process.stdout.write(title);
   const began = performance.now();
-  const { exitCode, output } = await run(suite, isLive ? (text) => process.stdout.write(text) : () => undefined);
+  const command = isLive ? suite.command : (['nice', '-n', '5', ...suite.command] as const);
+  const { exitCode, output } = await run(command, suite.cwd, (text) => isLive && process.stdout.write(text));
   if (!isLive) process.stdout.write(title + output);
   let counts: Counts;
   try {
@@ -34,10 +36,13 @@ export async function runSuite(suite: Suite, isLive = true): Promise<Outcome> {
 }
 
 // A program that cannot start ends with 127.
-function run(suite: Suite, show: (text: string) => void): Promise<{ exitCode: number; output: string }> {
+function run(
+  [program, ...args]: Suite['command'],
+  cwd: string | undefined,
+  show: (text: string) => void,
+): Promise<{ exitCode: number; output: string }> {
   return new Promise((resolve) => {
-    const [program, ...args] = suite.command;
-    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], ...(suite.cwd && { cwd: suite.cwd }) });
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], ...(cwd !== undefined && { cwd }) });
     let output = '';
     const take = (text: string): void => {
       output += text;
