@@ -4,7 +4,7 @@ import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { forever } from 'abort-controller-x';
 import { expect, test } from 'vitest';
 
-import { type CallDeadline, acrossRestart, inMs, within } from './deadlines.ts';
+import { type CallDeadline, acrossRestart, inMs, isOutOfTime, within } from './deadlines.ts';
 import { Lanes } from './lanes.ts';
 import { openLog } from './log.ts';
 import { type Call, RpcServer, type RpcServerOptions } from './rpc-server.ts';
@@ -66,6 +66,17 @@ test('a hop may shorten a deadline', () => {
   const caller = { signal: new AbortController().signal, deadlineAtMs: Date.now() + 60_000 };
   expect(within(caller, 100).deadlineAtMs).toBeLessThan(Date.now() + 1000);
   expect(within({ ...caller, deadlineAtMs: 5 }, 100).deadlineAtMs).toBe(5);
+});
+
+test('who leaves with time to spare has not run out of it; who leaves a little before its deadline has', () => {
+  const leaving = (leftMs: number) => ({ signal: AbortSignal.abort(), deadlineAtMs: Date.now() + leftMs });
+  expect([60_000, 2000, 100, 0, -1000].map((leftMs) => isOutOfTime(leaving(leftMs)))).toEqual([
+    false,
+    false,
+    true,
+    true,
+    true,
+  ]);
 });
 
 test('a call across a restart waits for half of the time it has, at most, and never for long', () => {

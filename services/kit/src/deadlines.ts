@@ -16,6 +16,8 @@ export interface OutboundCall {
   readonly awaitPeerMs?: number;
 }
 
+// What a call may take from its caller to here, on a busy machine.
+const onTheWayMs = 500;
 // From a crash to SERVING.
 const restartLimitMs = 5000;
 const deadlineKey = 'wrenn-deadline-at-ms';
@@ -46,6 +48,12 @@ export function callerDeadlineMs(context: CallContext): number {
 export function setGrpcTimeout(metadata: Metadata, remainingMs: number): void {
   const ms = Math.min(Math.max(1, Math.ceil(remainingMs)), maxGrpcTimeoutMs);
   metadata.set('grpc-timeout', `${ms}m`);
+}
+
+// Whether a caller that has left did so for want of time. A timeout is relative on the wire: the caller's own runs out
+// before ours, by what the call took to come here, and nothing in the end of a call says why it ends.
+export function isOutOfTime({ deadlineAtMs }: CallDeadline): boolean {
+  return Date.now() >= deadlineAtMs - onTheWayMs;
 }
 
 // An outbound call on behalf of an inbound one: at most `capMs` from now and never past the caller.

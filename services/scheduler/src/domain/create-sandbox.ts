@@ -1,7 +1,7 @@
 // Creates a sandbox: place, have its host make it, record that it runs. Whatever fails, and whoever
 // leaves, nothing stays behind on the host, and the record says why.
 import type { Clock } from '@wrenn/kit/clock';
-import { type CallDeadline, within } from '@wrenn/kit/deadlines';
+import { type CallDeadline, isOutOfTime, within } from '@wrenn/kit/deadlines';
 import { WrennError } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import { type SandboxId, newSandboxId } from '@wrenn/kit/ids';
@@ -143,7 +143,7 @@ function wasDestroyed(): WrennError {
 }
 
 export function hasLeft(caller: CallDeadline, cause: unknown): WrennError {
-  return Date.now() >= caller.deadlineAtMs
+  return isOutOfTime(caller)
     ? new WrennError('DEADLINE_EXCEEDED', 'the sandbox was not ready within the deadline', { cause })
     : new WrennError('CANCELLED', 'the caller left before the sandbox was ready', { cause });
 }
