@@ -204,20 +204,31 @@ install_go_client() {
   (cd .build/go-client && "$go" vet . && "$go" build -o bin/client .)
 }
 
-# Built for the root of a host, and for below a path that is put in its place once it is known. See tools/e2e/apps.
+# Built for the root of a host, and for below a path that is put in its place once it is known. See tools/e2e/apps. Two
+# builds take minutes, so they are kept for the next clone, as guest images are.
 next_app_dir=tools/e2e/apps/next-app
 next_app_inputs() { find "$next_app_dir" -type f | LC_ALL=C sort | xargs sha256sum; sed -n '/^next_app_dir/,$p' tools/setup/steps.sh; }
 still_there_next_app() { [ -f .build/next-app/root.tar.gz ] && [ -f .build/next-app/below.tar.gz ]; }
 install_next_app() {
-  out=$PWD/.build/next-app
-  rm -rf "$out" && mkdir -p "$out"
+  kept=${WRENN_CACHE_DIR:-/var/cache/wrenn}/next-app/$(next_app_inputs | sha256sum | cut -c -12)
+  [ -d "$kept" ] || keep_next_app
+  rm -rf .build/next-app && mkdir -p .build/next-app
+  cp "$kept"/*.tar.gz .build/next-app
+}
+keep_next_app() {
+  mkdir -p "${kept%/*}"
+  out=$(mktemp -d "${kept%/*}/new-XXXXXX")
+  trap 'rm -rf "$out"' EXIT
   cp -R "$next_app_dir" "$out/app"
-  cd "$out/app"
-  npm install --no-save --ignore-scripts --no-audit --no-fund
-  export NEXT_TELEMETRY_DISABLED=1
-  build_next_app root ''
-  build_next_app below /__base_path__
+  (
+    cd "$out/app"
+    npm install --no-save --ignore-scripts --no-audit --no-fund
+    export NEXT_TELEMETRY_DISABLED=1
+    build_next_app root ''
+    build_next_app below /__base_path__
+  )
   rm -rf "$out/app"
+  mv -T "$out" "$kept"
 }
 build_next_app() {
   BASE_PATH=$2 npx next build

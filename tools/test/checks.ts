@@ -1,4 +1,5 @@
 // What `make check` holds. The slow ones come first, as two run at a time.
+import { cargo } from './cargo.ts';
 import { protoBreaking } from './proto-breaking.ts';
 import type { Check } from './run-checks.ts';
 
@@ -7,23 +8,23 @@ const crates = [
   ['pager', 'services/pager'],
 ] as const;
 
-function cargo(...args: string[]): Check['command'] {
-  return ['cargo', ...args];
-}
-
 export async function checks(): Promise<Check[]> {
   return [
     ...crates.map(([name, cwd]) => ({
       name: `${name} lint`,
       cwd,
-      command: cargo('clippy', '--locked', '--workspace', '--all-targets', '-q', '--', '-D', 'warnings'),
+      command: cargo(cwd, 'clippy', '--workspace', '--all-targets', '-q', '--', '-D', 'warnings'),
     })),
     { name: 'types', command: ['tsc', '-p', '.'] },
     { name: 'lint', command: ['oxlint', '--type-aware', '--format=unix'] },
     { name: 'imports', command: ['node', 'tools/test/check-imports.ts'] },
     { name: 'error table', command: ['node', 'tools/docs/errors.ts', '--check'] },
     { name: 'format', command: ['oxfmt', '--check'] },
-    ...crates.map(([name, cwd]) => ({ name: `${name} format`, cwd, command: cargo('fmt', '--all', '--check') })),
+    ...crates.map(([name, cwd]) => ({
+      name: `${name} format`,
+      cwd,
+      command: ['cargo', 'fmt', '--all', '--check'] as const,
+    })),
     { name: 'proto lint', command: ['buf', 'lint'] },
     { name: 'proto format', command: ['buf', 'format', '-d', '--exit-code'] },
     ...(await protoBreaking()),

@@ -1,6 +1,7 @@
 // What `make test` runs: stages one after the other, the microVMs last; the lanes of a stage side by side.
 import { existsSync } from 'node:fs';
 import { glob, mkdir, readFile, rm } from 'node:fs/promises';
+import { cargo } from './cargo.ts';
 import { countCargo, countChecks, countVitest } from './counts.ts';
 import { outsideFailures } from './outside-reporter.ts';
 import type { Suite } from './run-suite.ts';
@@ -21,7 +22,7 @@ export async function stages(): Promise<Lane[][]> {
   // Unit tests wait more than they compute, and compilers and downloads do not wait for each other.
   const beforeMicroVms = [
     [unit],
-    [check, cargo('guest agent', 'services/guest-agent'), cargo('pager', 'services/pager')],
+    [check, cargoTests('guest agent', 'services/guest-agent'), cargoTests('pager', 'services/pager')],
   ];
   const e2e = await Array.fromAsync(glob('tools/e2e/**/*.test.ts', { exclude: ['**/node_modules/**'] }));
   if (e2e.length === 0 || !existsSync('tools/e2e/vitest.config.ts')) return [beforeMicroVms];
@@ -37,10 +38,10 @@ function setUp(title: string, command: Suite['command']): Suite {
   return { title, command, count: async () => ({ passed: 1, failed: 0, failures: [] }) };
 }
 
-function cargo(title: string, cwd: string): Suite {
+function cargoTests(title: string, cwd: string): Suite {
   return {
     title,
-    command: ['cargo', 'test', '--locked', '--color=never'],
+    command: cargo(cwd, 'test', '--color=never'),
     cwd,
     count: async (output) => countCargo(output),
   };
