@@ -1,5 +1,6 @@
 // Hears of each snapshot when a power cut cannot lose it any more, and records it. What is not known when
 // this process ends, the next one asks again.
+import type { Clock } from '@wrenn/kit/clock';
 import { type OutboundCall, inMs } from '@wrenn/kit/deadlines';
 import { WrennError, hasReason } from '@wrenn/kit/errors';
 import type { SnapshotId } from '@wrenn/kit/ids';
@@ -13,6 +14,7 @@ import type { HostSnapshot } from './snapshot.ts';
 export interface DurabilityParts {
   readonly snapshots: SnapshotStore;
   readonly hostSnapshots: HostSnapshots;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -43,7 +45,8 @@ export class Durability {
 
   // Waits for it on behalf of nobody; it does so once at a time.
   follow(address: string, id: SnapshotId): void {
-    const isEarly = performance.now() < (this.#notBeforeMs.get(id) ?? 0);
+    const nowMs = () => this.#parts.clock.now().getTime();
+    const isEarly = nowMs() < (this.#notBeforeMs.get(id) ?? 0);
     if (isEarly || this.#followed.has(id) || this.#closing.signal.aborted) return;
     this.#followed.add(id);
     inOwnTrace('await durable', { 'wrenn.snapshot.id': id }, [currentCause()], () =>
@@ -55,7 +58,7 @@ export class Durability {
           // What is gone is dealt with by whoever compares the host with the database.
           if (this.#closing.signal.aborted || hasReason(error, 'SNAPSHOT_NOT_FOUND')) return;
           const isPassing = hasReason(error, 'SERVICE_UNAVAILABLE', 'DATABASE_UNAVAILABLE');
-          if (!isPassing) this.#notBeforeMs.set(id, performance.now() + retryMs);
+          if (!isPassing) this.#notBeforeMs.set(id, nowMs() + retryMs);
           this.#parts.log.warn({ err: error, snapshot: id }, 'a snapshot is not durable yet');
         },
       )
