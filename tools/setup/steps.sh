@@ -228,7 +228,8 @@ keep_next_app() {
     build_next_app below /__base_path__
   )
   rm -rf "$out/app"
-  mv -T "$out" "$kept"
+  # Another clone may have been as quick.
+  mv -T "$out" "$kept" || [ -d "$kept" ]
 }
 build_next_app() {
   BASE_PATH=$2 npx next build

@@ -16,7 +16,6 @@ export interface ExecOptions {
   readonly user?: string;
   readonly timeoutMs?: number;
   readonly maxOutputBytes?: bigint;
-  readonly signal?: AbortSignal;
 }
 
 export class Guest {
@@ -29,7 +28,7 @@ export class Guest {
   }
 
   async exec(command: string, args: readonly string[] = [], options: ExecOptions = {}) {
-    const { stdin = '', env = {}, cwd = '', user = '', timeoutMs, maxOutputBytes = 0n, signal } = options;
+    const { stdin = '', env = {}, cwd = '', user = '', timeoutMs, maxOutputBytes = 0n } = options;
     const request = {
       sandboxId: this.id,
       process: { command, args: [...args], env: { ...env }, cwd, user },
@@ -37,7 +36,7 @@ export class Guest {
       maxOutputBytes,
       ...(timeoutMs !== undefined && { timeout: durationOfMs(timeoutMs) }),
     };
-    const result = await this.#mesh.client.processes.exec(request, inMs((timeoutMs ?? 60_000) + 15_000, signal));
+    const result = await this.#mesh.client.processes.exec(request, inMs((timeoutMs ?? 60_000) + 15_000));
     const text = { out: Buffer.from(result.stdout).toString(), err: Buffer.from(result.stderr).toString() };
     return { ...result, ...text };
   }
