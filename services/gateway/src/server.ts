@@ -5,7 +5,7 @@ import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2
 import type { Activity } from '@wrenn/kit/activity-report';
 import { within } from '@wrenn/kit/deadlines';
 import { WrennError, invalidField } from '@wrenn/kit/errors';
-import type { Call, RpcHandlers, RpcServer } from '@wrenn/kit/rpc-server';
+import type { Call, PassingHandlers, RpcServer } from '@wrenn/kit/rpc-server';
 import { requireSandboxId } from '@wrenn/kit/validate';
 import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
 import { HostService } from '@wrenn/proto/wrenn/v1/host';
@@ -27,7 +27,7 @@ type Forward = (
   request: Message,
   call: Call,
   stream?: AsyncIterable<Message>,
-) => AsyncIterable<Message>;
+) => AsyncIterable<Uint8Array>;
 
 // Methods that may run twice without harm.
 const idempotent: ReadonlySet<DescMethod> = new Set([
@@ -60,18 +60,18 @@ export function addGatewayServices(rpc: RpcServer, parts: GatewayParts): void {
   const forwardToScheduler = toScheduler(parts);
   const forwardToHost = counted(parts.activity, toSandboxHost(parts));
   const forwardToRecords = toHostOfRecords(parts);
-  rpc.add(SandboxService, handlersOf(SandboxService, forwardToScheduler));
-  rpc.add(SnapshotService, handlersOf(SnapshotService, forwardToScheduler));
-  rpc.add(HostService, handlersOf(HostService, forwardToScheduler));
-  rpc.add(ProcessService, handlersOf(ProcessService, forwardToHost));
-  rpc.add(LogService, handlersOf(LogService, forwardToRecords));
-  rpc.add(MetricsService, handlersOf(MetricsService, forwardToRecords));
-  rpc.add(FilesystemService, handlersOf(FilesystemService, forwardToHost));
-  rpc.add(PortService, handlersOf(PortService, forwardToHost));
-  rpc.add(TraceService, handlersOf(TraceService, toKeeper(parts)));
+  rpc.pass(SandboxService, handlersOf(SandboxService, forwardToScheduler));
+  rpc.pass(SnapshotService, handlersOf(SnapshotService, forwardToScheduler));
+  rpc.pass(HostService, handlersOf(HostService, forwardToScheduler));
+  rpc.pass(ProcessService, handlersOf(ProcessService, forwardToHost));
+  rpc.pass(LogService, handlersOf(LogService, forwardToRecords));
+  rpc.pass(MetricsService, handlersOf(MetricsService, forwardToRecords));
+  rpc.pass(FilesystemService, handlersOf(FilesystemService, forwardToHost));
+  rpc.pass(PortService, handlersOf(PortService, forwardToHost));
+  rpc.pass(TraceService, handlersOf(TraceService, toKeeper(parts)));
 }
 
-function handlersOf<S extends GenServiceMethods>(service: GenService<S>, forward: Forward): RpcHandlers<S> {
+function handlersOf<S extends GenServiceMethods>(service: GenService<S>, forward: Forward): PassingHandlers<S> {
   const handlers: Record<string, unknown> = {};
   for (const method of (service as DescService).methods) {
     if (method.methodKind === 'unary') {
@@ -90,7 +90,7 @@ function handlersOf<S extends GenServiceMethods>(service: GenService<S>, forward
       };
     }
   }
-  return handlers as RpcHandlers<S>;
+  return handlers as PassingHandlers<S>;
 }
 
 function toScheduler({ scheduler }: GatewayParts): Forward {
@@ -107,7 +107,7 @@ function toKeeper({ traces }: GatewayParts): Forward {
 function toSandboxHost({ hosts, resolve, router }: GatewayParts): Forward {
   return (method, request, call, stream) => {
     const sandboxId = sandboxIdOf(request);
-    return router.run<Message>({
+    return router.run<Uint8Array>({
       sandboxId,
       isIdempotent: idempotent.has(method),
       isRepeatable: stream === undefined,
@@ -149,7 +149,7 @@ function sandboxIdOf(request: Message): string {
   return requireSandboxId((request as Message & { readonly sandboxId: string }).sandboxId);
 }
 
-async function onlyAnswer(answers: AsyncIterable<Message>): Promise<Message> {
+async function onlyAnswer(answers: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
   for await (const answer of answers) return answer;
   throw new WrennError('INTERNAL', 'the callee ended without an answer');
 }

@@ -1,3 +1,13 @@
+import { promisify } from 'node:util';
+
+import {
+  Client,
+  Server,
+  ServerCredentials,
+  type ServerUnaryCall,
+  credentials,
+  type sendUnaryData,
+} from '@grpc/grpc-js';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { durationOfMs } from '@wrenn/kit/duration';
 import { inMs } from '@wrenn/kit/deadlines';
@@ -49,6 +59,40 @@ test('fields that the gateway does not know survive in both directions', async (
   expect(seen).toEqual([[999, [3, 1, 2, 3]]]);
   expect(sandbox?.id).toBe(id);
   expect(plain(sandbox?.$unknown)).toEqual([[999, [3, 1, 2, 3]]]);
+});
+
+// No encoder writes fields in this order, or a default.
+const odd = Buffer.concat([
+  Buffer.from([0x22, 2, 0x08, 5]), // timeout { seconds: 5 }
+  Buffer.from([0x0a, id.length]),
+  Buffer.from(id), // sandbox_id
+  Buffer.from([0x28, 0]), // max_output_bytes: 0
+]);
+
+test('a request reaches the vm-runtime as the bytes that its client sent', async () => {
+  const seen: Buffer[] = [];
+  const asIs = (bytes: Buffer) => bytes;
+  const ways = { requestSerialize: asIs, requestDeserialize: asIs, responseSerialize: asIs, responseDeserialize: asIs };
+  const exec = { path: '/wrenn.v1.ProcessService/Exec', requestStream: false, responseStream: false, ...ways };
+  const server = new Server();
+  const handler = (call: ServerUnaryCall<Buffer, Buffer>, answer: sendUnaryData<Buffer>) => {
+    seen.push(call.request);
+    answer(null, odd);
+  };
+  server.addService({ exec }, { exec: handler });
+  const port = await promisify(server.bindAsync.bind(server))('127.0.0.1:0', ServerCredentials.createInsecure());
+  await using scheduler = await serveTcp((serve) =>
+    serve(SchedulerService, { resolveSandbox: async () => ({ hostAddress: `127.0.0.1:${port}` }) }),
+  );
+  await using gateway = await startGateway(scheduler.address);
+  const client = new Client(gateway.address, credentials.createInsecure());
+  const answer = await new Promise((resolve, reject) => {
+    client.makeUnaryRequest(exec.path, asIs, asIs, odd, (error, bytes) => (error ? reject(error) : resolve(bytes)));
+  });
+  expect(seen).toEqual([odd]);
+  expect(answer).toEqual(odd);
+  client.close();
+  server.forceShutdown();
 });
 
 test('every unary method of the public services is forwarded to the service that implements it', async () => {

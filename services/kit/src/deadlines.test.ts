@@ -4,7 +4,7 @@ import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 import { forever } from 'abort-controller-x';
 import { expect, test } from 'vitest';
 
-import { type CallDeadline, acrossRestart, inMs, isOutOfTime, within } from './deadlines.ts';
+import { type CallDeadline, Patience, abortsBy, acrossRestart, inMs, isOutOfTime, within } from './deadlines.ts';
 import { Lanes } from './lanes.ts';
 import { openLog } from './log.ts';
 import { type Call, RpcServer, type RpcServerOptions } from './rpc-server.ts';
@@ -233,4 +233,29 @@ test('a stream without a deadline lives as long as its reader', async () => {
   for await (const _ of server.lanes.client('interactive', ProcessService).start({})) break;
   expect(seen?.deadlineAtMs).toBe(Infinity);
   await expect.poll(() => seen?.signal.aborted).toBe(true);
+});
+
+test('a signal that watches the clock itself is known by the deadline it keeps, and one made of it is not', () => {
+  const atMs = Date.now() + 60_000;
+  const patience = new Patience(atMs, undefined);
+  const { signal } = patience;
+  expect([abortsBy(signal, atMs), abortsBy(signal, atMs + 1), abortsBy(signal, atMs - 1)]).toEqual([true, true, false]);
+  expect(abortsBy(AbortSignal.any([signal]), atMs)).toBe(false);
+  expect(abortsBy(undefined, Infinity)).toBe(false);
+  patience.end();
+});
+
+test('patience is over by its deadline, and not by a caller who leaves', async () => {
+  const caller = new AbortController();
+  const left = new Patience(Date.now() + 60_000, caller.signal);
+  caller.abort();
+  expect([left.signal.aborted, left.isOver]).toEqual([true, false]);
+  left.end();
+  const late = new Patience(Date.now() + 20, undefined);
+  await new Promise((resolve) => late.signal.addEventListener('abort', resolve));
+  expect(late.isOver).toBe(true);
+  const ended = new Patience(Date.now() + 20, undefined);
+  ended.end();
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  expect(ended.signal.aborted).toBe(false);
 });

@@ -1,5 +1,5 @@
 // Deadlines travel with the call: each hop learns what its caller has left and never grants more.
-import { ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js';
+import type { Deadline, Metadata as GrpcMetadata } from '@grpc/grpc-js';
 import type { CallContext, Metadata } from 'nice-grpc-common';
 
 // What a handler knows of its caller's patience.
@@ -23,22 +23,13 @@ const restartLimitMs = 5000;
 const deadlineKey = 'wrenn-deadline-at-ms';
 const maxGrpcTimeoutMs = 99_999_999;
 
-// nice-grpc does not show a call's deadline to handlers and grpc-js strips its header, so this
-// interceptor hands it on as metadata, replacing whatever a client may have sent under that name.
-export const deadlineInterceptor: ServerInterceptor = (_method, call) =>
-  new ServerInterceptingCall(call, {
-    start(next) {
-      next({
-        onReceiveMetadata(metadata, mdNext) {
-          metadata.remove(deadlineKey);
-          const deadline = call.getDeadline();
-          const atMs = deadline instanceof Date ? deadline.getTime() : deadline;
-          if (Number.isFinite(atMs)) metadata.set(deadlineKey, String(atMs));
-          mdNext(metadata);
-        },
-      });
-    },
-  });
+// nice-grpc does not show a call's deadline to handlers and grpc-js strips its header, so it is handed on as metadata,
+// replacing whatever a client may have sent under that name.
+export function handOnDeadline(metadata: GrpcMetadata, deadline: Deadline): void {
+  metadata.remove(deadlineKey);
+  const atMs = deadline instanceof Date ? deadline.getTime() : deadline;
+  if (Number.isFinite(atMs)) metadata.set(deadlineKey, String(atMs));
+}
 
 export function callerDeadlineMs(context: CallContext): number {
   const text = context.metadata.get(deadlineKey);
@@ -52,8 +43,51 @@ export function setGrpcTimeout(metadata: Metadata, remainingMs: number): void {
 
 // Whether a caller that has left did so for want of time. A timeout is relative on the wire: the caller's own runs out
 // before ours, by what the call took to come here, and nothing in the end of a call says why it ends.
-export function isOutOfTime({ deadlineAtMs }: CallDeadline): boolean {
+export function isOutOfTime({ deadlineAtMs }: Pick<CallDeadline, 'deadlineAtMs'>): boolean {
   return Date.now() >= deadlineAtMs - onTheWayMs;
+}
+
+const abortsAtMs = new WeakMap<AbortSignal, number>();
+
+// Whether a signal aborts by then in any case, so that nobody else needs to watch the clock for it.
+export function abortsBy(signal: AbortSignal | undefined, deadlineAtMs: number): boolean {
+  return signal !== undefined && (abortsAtMs.get(signal) ?? Infinity) <= deadlineAtMs;
+}
+
+// How long a call is waited for. Its signal aborts when the one who asked leaves or the deadline passes.
+export class Patience {
+  readonly #controller = new AbortController();
+  readonly #caller: AbortSignal | undefined;
+  readonly #timer: NodeJS.Timeout;
+  #isOver = false;
+
+  constructor(deadlineAtMs: number, caller: AbortSignal | undefined) {
+    this.#caller = caller;
+    const expire = () => {
+      this.#isOver = true;
+      this.#leave();
+    };
+    this.#timer = setTimeout(expire, Math.max(0, deadlineAtMs - Date.now()));
+    abortsAtMs.set(this.signal, deadlineAtMs);
+    if (caller?.aborted) this.#leave();
+    else caller?.addEventListener('abort', this.#leave, { once: true });
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  // The deadline has passed, and the call was not over.
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
+    this.#caller?.removeEventListener('abort', this.#leave);
+  }
+
+  readonly #leave = () => this.#controller.abort();
 }
 
 // An outbound call on behalf of an inbound one: at most `capMs` from now and never past the caller.

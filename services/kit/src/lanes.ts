@@ -2,17 +2,19 @@
 // never share a connection, so bulk bytes cannot queue in front of a keystroke.
 import { Channel, type ChannelOptions, connectivityState, credentials } from '@grpc/grpc-js';
 import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2';
-import { type Client, type ClientMiddleware, Metadata, createClientFactory } from 'nice-grpc';
+import { type Client, type ClientFactory, type ClientMiddleware, Metadata, createClientFactory } from 'nice-grpc';
 
-import { type CallDeadline, type OutboundCall, setGrpcTimeout } from './deadlines.ts';
+import { type OutboundCall, Patience, abortsBy, isOutOfTime, setGrpcTimeout } from './deadlines.ts';
 import { WrennError } from './errors.ts';
 import { type PeerReasons, fromClientError } from './rpc-errors.ts';
-import { type RpcDefinition, rpcDefinition } from './rpc-adapter.ts';
+import { type PassingDefinition, type RpcDefinition, passingDefinition, rpcDefinition } from './rpc-adapter.ts';
+import { WatchedSteps } from './rpc-steps.ts';
 import { LaneLoad } from './telemetry/lane-load.ts';
-import { tracedClient } from './telemetry/rpc.ts';
+import { clientSpan } from './telemetry/rpc.ts';
 
 export type LaneName = 'control' | 'interactive' | 'bulk';
 export type RpcClient<S extends GenServiceMethods> = Client<RpcDefinition<S>, OutboundCall>;
+export type PassingClient<S extends GenServiceMethods> = Client<PassingDefinition<S>, OutboundCall>;
 
 const MiB = 1024 * 1024;
 const common: ChannelOptions = {
@@ -51,11 +53,14 @@ export class Lanes {
   }
 
   client<S extends GenServiceMethods>(lane: LaneName, service: GenService<S>): RpcClient<S> {
-    const { channel, load } = this.#lane(lane);
-    return createClientFactory()
-      .use(outbound(channel, this.#peer, this.#peerReasons))
-      .use(tracedClient(load, this.#peerReasons && this.#peer.replace(/^the /, '')))
-      .create(rpcDefinition(service), channel);
+    const to = this.#lane(lane);
+    return this.#factory(to).create(rpcDefinition(service), to.channel);
+  }
+
+  // For whoever passes calls on that came to passing handlers (RpcServer.pass).
+  passingClient<S extends GenServiceMethods>(lane: LaneName, service: GenService<S>): PassingClient<S> {
+    const to = this.#lane(lane);
+    return this.#factory(to).create(passingDefinition(service), to.channel);
   }
 
   // Connects now, ahead of the first call on that lane; a failure shows at that call.
@@ -66,6 +71,10 @@ export class Lanes {
   close(): void {
     for (const { channel } of this.#lanes.values()) channel.close();
     this.#lanes.clear();
+  }
+
+  #factory(to: Lane): ClientFactory<OutboundCall> {
+    return createClientFactory().use(outbound(to, this.#peer, this.#peerReasons));
   }
 
   #lane(name: LaneName): Lane {
@@ -89,56 +98,61 @@ interface Lane {
   readonly load: LaneLoad;
 }
 
-// Sends the deadline along, enforces it here too, and turns failures into WrennErrors.
+// Every call in a span of its own. Sends the deadline along, enforces it here too, and turns failures into WrennErrors.
 function outbound(
-  channel: Channel,
+  { channel, load }: Lane,
   peer: string,
   peerReasons: PeerReasons | undefined,
 ): ClientMiddleware<OutboundCall> {
-  return async function* outboundCall(call, options) {
-    const { deadlineAtMs = Infinity, awaitPeerMs = 0, signal, onTrailer, ...rest } = options;
-    const isUnary = !call.requestStream && !call.responseStream;
-    if (isUnary && deadlineAtMs === Infinity) {
-      throw new WrennError('INTERNAL', `${call.method.path} to ${peer} was called without a deadline`);
-    }
+  const reporter = peerReasons && peer.replace(/^the /, '');
+  return (call, options) => {
+    const { deadlineAtMs = Infinity, awaitPeerMs = 0, onHeader, onTrailer, ...rest } = options;
+    const isWatched = abortsBy(rest.signal, deadlineAtMs);
     const metadata = Metadata(rest.metadata);
-    const abort = new AbortController();
-    const cancel = () => abort.abort();
-    let isLate = false;
-    let timer: NodeJS.Timeout | undefined;
-    if (deadlineAtMs !== Infinity) {
-      const remainingMs = deadlineAtMs - Date.now();
-      if (remainingMs <= 0) throw new WrennError('DEADLINE_EXCEEDED', `no time was left to call ${peer}`);
-      setGrpcTimeout(metadata, remainingMs);
-      const expire = () => {
-        isLate = true;
-        abort.abort();
-      };
-      timer = setTimeout(expire, remainingMs);
-    }
-    if (signal?.aborted) cancel();
-    signal?.addEventListener('abort', cancel, { once: true });
+    const span = clientSpan(call.method.path, load, metadata, call.request);
+    let patience: Patience | undefined;
     let trailer: Metadata | undefined;
-    try {
-      await awaitPeer(channel, awaitPeerMs, { deadlineAtMs, signal: abort.signal });
-      return yield* call.next(call.request, {
+    const open = async () => {
+      const leftMs = deadlineAtMs - Date.now();
+      if (leftMs === Infinity && !call.requestStream && !call.responseStream) {
+        throw new WrennError('INTERNAL', `${call.method.path} to ${peer} was called without a deadline`);
+      }
+      if (leftMs <= 0) throw new WrennError('DEADLINE_EXCEEDED', `no time was left to call ${peer}`);
+      if (leftMs !== Infinity) {
+        setGrpcTimeout(metadata, leftMs);
+        if (!isWatched) patience = new Patience(deadlineAtMs, rest.signal);
+      }
+      const { signal } = patience ?? rest;
+      await awaitPeer(channel, awaitPeerMs, { deadlineAtMs, signal });
+      return call.next(call.request, {
         ...rest,
         metadata,
-        signal: abort.signal,
+        ...(signal && { signal }),
+        onHeader(received) {
+          if (reporter !== undefined) span?.reported(reporter, received);
+          onHeader?.(received);
+        },
         onTrailer(received) {
           trailer = received;
           onTrailer?.(received);
         },
       });
-    } catch (error) {
-      if (isLate) {
-        throw new WrennError('DEADLINE_EXCEEDED', `${peer} did not answer in time`, { cause: error });
-      }
-      throw fromClientError(error, trailer, peer, peerReasons);
-    } finally {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', cancel);
-    }
+    };
+    return new WatchedSteps(open, {
+      came: (message) => span?.came(message),
+      failed(error) {
+        const isLate = patience?.isOver ?? (isWatched && rest.signal?.aborted && isOutOfTime({ deadlineAtMs }));
+        const failure = isLate
+          ? new WrennError('DEADLINE_EXCEEDED', `${peer} did not answer in time`, { cause: error })
+          : fromClientError(error, trailer, peer, peerReasons);
+        span?.failed(failure);
+        return failure;
+      },
+      ended() {
+        patience?.end();
+        span?.end();
+      },
+    });
   };
 }
 
@@ -146,17 +160,22 @@ function outbound(
 const isAway = [connectivityState.IDLE, connectivityState.CONNECTING, connectivityState.TRANSIENT_FAILURE];
 const isBetweenAttempts = [connectivityState.TRANSIENT_FAILURE];
 
+interface BoundedCall {
+  readonly deadlineAtMs: number;
+  readonly signal: AbortSignal | undefined;
+}
+
 // A callee that has just come back is not refused because our last attempt to reach it failed: a call that falls
 // between two attempts waits for the next one, a patient one for as many as it takes. Nothing is sent twice.
-async function awaitPeer(channel: Channel, patienceMs: number, call: CallDeadline): Promise<void> {
+async function awaitPeer(channel: Channel, patienceMs: number, { deadlineAtMs, signal }: BoundedCall): Promise<void> {
   const isPatient = patienceMs > reconnectLimitMs;
-  const endMs = Math.min(call.deadlineAtMs, Date.now() + (isPatient ? patienceMs : reconnectLimitMs));
+  const endMs = Math.min(deadlineAtMs, Date.now() + (isPatient ? patienceMs : reconnectLimitMs));
   for (;;) {
     const state = channel.getConnectivityState(isPatient);
     const isWaiting = (isPatient ? isAway : isBetweenAttempts).includes(state);
-    if (!isWaiting || call.signal.aborted || Date.now() >= endMs) return;
+    if (!isWaiting || signal?.aborted || Date.now() >= endMs) return;
     await new Promise<void>((resolve) => {
-      call.signal.addEventListener('abort', () => resolve(), { once: true });
+      signal?.addEventListener('abort', () => resolve(), { once: true });
       channel.watchConnectivityState(state, endMs, () => resolve());
     });
   }

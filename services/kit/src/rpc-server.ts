@@ -10,26 +10,29 @@ import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2
 import { isAbortError } from 'abort-controller-x';
 import {
   type CallContext,
+  type Metadata,
   ServerError,
   type ServerMiddleware,
   type ServiceImplementation,
   createServer,
 } from 'nice-grpc';
 
-import { type CallDeadline, callerDeadlineMs, deadlineInterceptor } from './deadlines.ts';
+import { type CallDeadline, Patience, callerDeadlineMs } from './deadlines.ts';
 import { WrennError } from './errors.ts';
 import { Health } from './health.ts';
 import { newErrorId } from './ids.ts';
 import type { Log } from './log.ts';
 import { reflectionServices } from './reflection.ts';
-import { type RpcDefinition, rpcDefinition } from './rpc-adapter.ts';
+import { type PassingDefinition, type RpcDefinition, passingDefinition, rpcDefinition } from './rpc-adapter.ts';
 import { sendable, toServerError } from './rpc-errors.ts';
-import { malformedInterceptor } from './rpc-malformed.ts';
-import { tracedServer } from './telemetry/rpc.ts';
+import { inboundInterceptor } from './rpc-inbound.ts';
+import { WatchedSteps } from './rpc-steps.ts';
+import { serverSpan } from './telemetry/rpc.ts';
 import { widenWindows } from './wide-windows.ts';
 
 export type Call = CallContext & CallDeadline;
 export type RpcHandlers<S extends GenServiceMethods> = ServiceImplementation<RpcDefinition<S>, CallDeadline>;
+export type PassingHandlers<S extends GenServiceMethods> = ServiceImplementation<PassingDefinition<S>, CallDeadline>;
 
 export interface RpcServerOptions {
   readonly log: Log;
@@ -60,19 +63,19 @@ export class RpcServer {
   constructor(options: RpcServerOptions) {
     this.#options = options;
     widenWindows((options.bulkMethods ?? []).map(({ parent, name }) => `/${parent.typeName}/${name}`));
-    this.#server = createServer({
-      ...serverOptions,
-      interceptors: [deadlineInterceptor, malformedInterceptor],
-    } as ChannelOptions)
-      .use(answering(options.log))
-      .use(tracedServer)
-      .use(bounded(options));
+    const withInterceptor = { ...serverOptions, interceptors: [inboundInterceptor] } as ChannelOptions;
+    this.#server = createServer(withInterceptor).use(served(options));
   }
 
   add<S extends GenServiceMethods>(service: GenService<S>, handlers: RpcHandlers<S>): void {
     this.#server.add(rpcDefinition(service), handlers as never);
-    this.#services.push(service);
-    this.#health.set(service.typeName, 'NOT_SERVING');
+    this.#tell(service);
+  }
+
+  // For handlers that pass their requests on to a Lanes.passingClient and return the bytes of its answers.
+  pass<S extends GenServiceMethods>(service: GenService<S>, handlers: PassingHandlers<S>): void {
+    this.#server.add(passingDefinition(service), handlers as never);
+    this.#tell(service);
   }
 
   // Binds `host:port` or `unix:/path` and returns the port (0 for a unix socket). A unix socket is for
@@ -91,6 +94,11 @@ export class RpcServer {
     if (path) chmodSync(path, 0o600);
     this.#options.log.info({ address, port }, 'listening');
     return port;
+  }
+
+  #tell<S extends GenServiceMethods>(service: GenService<S>): void {
+    this.#services.push(service);
+    this.#health.set(service.typeName, 'NOT_SERVING');
   }
 
   get isServing(): boolean {
@@ -129,26 +137,52 @@ async function removeStaleSocket(path: string): Promise<void> {
   rmSync(path);
 }
 
-// The outermost layer: whatever went wrong becomes a status a client can act on.
-function answering(log: Log): ServerMiddleware {
-  return async function* answer(call, context) {
-    try {
-      return yield* call.next(call.request, context);
-    } catch (error) {
-      if (error instanceof ServerError) throw new ServerError(error.code, sendable(error.details));
-      const refusal = refusalIn(error);
-      if (refusal) {
-        log[refusal === error ? 'debug' : 'warn']({ err: error, method: call.method.path }, 'call refused');
-        throw toServerError(refusal, context.trailer);
+// Every call in a span of its own and with a deadline, that aborts its signal when it passes: grpc-js answers the
+// caller by itself but aborts only once the status is written, which a reader that has stopped reading can put off
+// for ever. Work that outlived it is DEADLINE_EXCEEDED; whatever else went wrong, a status a client can act on.
+function served(options: RpcServerOptions): ServerMiddleware<CallDeadline> {
+  return (call, inner) => {
+    const { path } = call.method;
+    const span = serverSpan(path, inner.metadata, call.request);
+    let patience: Patience | undefined;
+    const open = () => {
+      let deadlineAtMs = callerDeadlineMs(inner);
+      if (deadlineAtMs === Infinity && !call.requestStream && !call.responseStream) {
+        deadlineAtMs = Date.now() + grantedMs(options, path, call.request);
       }
-      if (isAbortError(error)) {
-        throw toServerError(new WrennError('CANCELLED', 'the call was cancelled'), context.trailer);
-      }
-      const id = newErrorId();
-      log.error({ err: error, method: call.method.path, errorId: id }, 'call failed');
-      throw toServerError(new WrennError('INTERNAL', `internal error ${id}`, { meta: { id } }), context.trailer);
-    }
+      if (deadlineAtMs !== Infinity) patience = new Patience(deadlineAtMs, inner.signal);
+      const { signal } = patience ?? inner;
+      return call.next(call.request, { ...inner, sendHeader: sendableHeader(inner), signal, deadlineAtMs });
+    };
+    return new WatchedSteps(open, {
+      ...(span && { within: span.within }),
+      came: (message) => span?.came(message),
+      failed(error) {
+        const failure = patience?.isOver
+          ? new WrennError('DEADLINE_EXCEEDED', 'the deadline of this call passed', { cause: error })
+          : error;
+        span?.failed(failure);
+        return answerOf(failure, options.log, path, inner.trailer);
+      },
+      ended() {
+        patience?.end();
+        span?.end();
+      },
+    });
   };
+}
+
+function answerOf(error: unknown, log: Log, method: string, trailer: Metadata): ServerError {
+  if (error instanceof ServerError) return new ServerError(error.code, sendable(error.details));
+  const refusal = refusalIn(error);
+  if (refusal) {
+    log[refusal === error ? 'debug' : 'warn']({ err: error, method }, 'call refused');
+    return toServerError(refusal, trailer);
+  }
+  if (isAbortError(error)) return toServerError(new WrennError('CANCELLED', 'the call was cancelled'), trailer);
+  const id = newErrorId();
+  log.error({ err: error, method, errorId: id }, 'call failed');
+  return toServerError(new WrennError('INTERNAL', `internal error ${id}`, { meta: { id } }), trailer);
 }
 
 // Of several failures at once, all with reasons, the first; one without makes the whole a fault of ours.
@@ -169,39 +203,13 @@ function isForWantOfDescriptors(error: unknown): boolean {
   return code === 'EMFILE' || code === 'ENFILE' || isForWantOfDescriptors(error.cause);
 }
 
-// Gives every handler a deadline, aborts its signal when that passes, and turns work that outlived it
-// into DEADLINE_EXCEEDED. grpc-js answers the caller by itself but aborts only once the status is
-// written, which a reader that has stopped reading can put off for ever.
-function bounded(options: RpcServerOptions): ServerMiddleware<CallDeadline> {
-  return async function* bound(call, inner) {
-    const context = withSendableHeader(inner);
-    let deadlineAtMs = callerDeadlineMs(context);
-    if (deadlineAtMs === Infinity && !call.requestStream && !call.responseStream) {
-      deadlineAtMs = Date.now() + grantedMs(options, call.method.path, call.request);
-    }
-    if (deadlineAtMs === Infinity) return yield* call.next(call.request, { ...context, deadlineAtMs });
-    const late = new AbortController();
-    const timer = setTimeout(() => late.abort(), Math.max(0, deadlineAtMs - Date.now()));
-    const signal = AbortSignal.any([context.signal, late.signal]);
-    try {
-      return yield* call.next(call.request, { ...context, signal, deadlineAtMs });
-    } catch (error) {
-      if (!late.signal.aborted) throw error;
-      throw new WrennError('DEADLINE_EXCEEDED', 'the deadline of this call passed', { cause: error });
-    } finally {
-      clearTimeout(timer);
-    }
-  };
-}
-
 // nice-grpc sends no header that is empty, so a handler that sends it early, to say that a stream has
 // begun, would say nothing.
-function withSendableHeader(context: CallContext): CallContext {
-  const sendHeader = () => {
+function sendableHeader(context: CallContext): () => void {
+  return () => {
     context.header.set('wrenn-begun', '1');
     context.sendHeader();
   };
-  return { ...context, sendHeader };
 }
 
 // What a call without a deadline gets: by `Service/Method`, else the default.

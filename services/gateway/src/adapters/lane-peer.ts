@@ -8,7 +8,7 @@ import type { Peer } from '../domain/peers.ts';
 type Outgoing = Message | AsyncIterable<Message>;
 type AnyClient = Record<
   string,
-  (request: Outgoing, options: OutboundCall) => Promise<Message> | AsyncIterable<Message>
+  (request: Outgoing, options: OutboundCall) => Promise<Uint8Array> | AsyncIterable<Uint8Array>
 >;
 
 // One lane to one service process, for calls of any method.
@@ -22,7 +22,11 @@ export class LanePeer implements Peer {
     this.#lane = lane;
   }
 
-  async *call(method: DescMethod, request: Outgoing, options: OutboundCall): AsyncGenerator<Message, void, undefined> {
+  async *call(
+    method: DescMethod,
+    request: Outgoing,
+    options: OutboundCall,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
     const answer = this.#client(method.parent)[method.localName]?.(request, options);
     if (answer instanceof Promise) yield await answer;
     else if (answer) yield* answer;
@@ -39,7 +43,8 @@ export class LanePeer implements Peer {
   #client(service: DescService): AnyClient {
     let client = this.#clients.get(service);
     if (!client) {
-      client = this.client(service as GenService<GenServiceMethods>) as unknown as AnyClient;
+      const passing = this.#lanes.passingClient(this.#lane, service as GenService<GenServiceMethods>);
+      client = passing as unknown as AnyClient;
       this.#clients.set(service, client);
     }
     return client;

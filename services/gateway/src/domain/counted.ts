@@ -7,7 +7,11 @@ import { FilesystemService } from '@wrenn/proto/wrenn/v1/filesystem';
 import { ProcessService } from '@wrenn/proto/wrenn/v1/process';
 
 // `request` names the sandbox; the rest is none of its business.
-type Forward<Rest extends unknown[]> = (method: DescMethod, request: Message, ...rest: Rest) => AsyncIterable<Message>;
+type Forward<Rest extends unknown[]> = (
+  method: DescMethod,
+  request: Message,
+  ...rest: Rest
+) => AsyncIterable<Uint8Array>;
 
 const counting: ReadonlySet<string> = new Set([ProcessService.typeName, FilesystemService.typeName]);
 

@@ -3,9 +3,9 @@ import type { DescMethod, Message } from '@bufbuild/protobuf';
 import type { CallDeadline, OutboundCall } from '@wrenn/kit/deadlines';
 
 export interface Peer {
-  // Yields the one answer of a unary method, or all of a stream as fast as they are taken. A stream of
-  // requests is taken as fast as the callee takes it.
-  call(method: DescMethod, request: Message | AsyncIterable<Message>, options: OutboundCall): AsyncIterable<Message>;
+  // Yields the one answer of a unary method, or all of a stream as fast as they are taken, as bytes that nobody has
+  // looked into. A stream of requests is taken as fast as the callee takes it.
+  call(method: DescMethod, request: Message | AsyncIterable<Message>, options: OutboundCall): AsyncIterable<Uint8Array>;
 }
 
 // Where the vm-runtime of a host serves: bytes in number apart from all else.

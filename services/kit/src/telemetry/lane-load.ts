@@ -4,8 +4,6 @@
 import { subscribe } from 'node:diagnostics_channel';
 import type { ClientHttp2Session, ClientHttp2Stream, OutgoingHttpHeaders } from 'node:http2';
 
-import type { SpanContext } from '@opentelemetry/api';
-
 import { type LaneAtWork, lanesAtWork } from './lane-gauges.ts';
 import { LaneFigures, type MeasuredCall } from './rpc-metrics.ts';
 
@@ -90,9 +88,8 @@ export class LaneCall implements MeasuredCall {
     this.firstMessageMs ??= performance.now() - this.startMs;
   }
 
-  end(span: SpanContext): void {
+  end(): void {
     this.#lane.end(this);
-    this.#lane.figures.record(this, span);
   }
 
   began(stream: ClientHttp2Stream): void {

@@ -10,6 +10,7 @@ import { inMs, within } from '../deadlines.ts';
 import { WrennError } from '../errors.ts';
 import { partialHandlers } from '../testkit/partial.ts';
 import { serveForTest } from '../testkit/serve.ts';
+import { takeNotes } from './behind-answer.ts';
 import { untraced } from './span.ts';
 import { registerTracing } from './start.ts';
 
@@ -126,4 +127,12 @@ test('probes of health make no span, and what looks around leaves no trace where
   await untraced(() => server.lanes.client('control', LogService).readConsole({}, inMs(5000)));
   const [probe] = await spans(1);
   expect(probe).toMatchObject({ name: 'grpc.health.v1.Health/Check', kind: SpanKind.CLIENT });
+});
+
+test('what is noted behind the answer is noted at once for whoever ends telemetry', async () => {
+  await using server = await serveForTest(LogService, { readConsole: async () => ({}) });
+  await server.lanes.client('control', LogService).readConsole({}, inMs(5000));
+  takeNotes();
+  expect(exporter.getFinishedSpans().map(({ name }) => name)).toContain('wrenn.v1.LogService/ReadConsole');
+  await spans(2);
 });

@@ -14,23 +14,16 @@ import {
   trace,
 } from '@opentelemetry/api';
 import { isAbortError } from 'abort-controller-x';
-import {
-  type CallOptions,
-  ClientError,
-  type ClientMiddleware,
-  Metadata,
-  ServerError,
-  type ServerMiddleware,
-  Status,
-} from 'nice-grpc-common';
+import { ClientError, type Metadata, ServerError, Status } from 'nice-grpc-common';
 
 import { WrennError, codeOf } from '../errors.ts';
 import { isSandboxId } from '../ids.ts';
+import { behindAnswer } from './behind-answer.ts';
 import { describeFailure, typeOf } from './failures.ts';
 import type { LaneCall, LaneLoad } from './lane-load.ts';
 import { loopDelayMs } from './process-load.ts';
 import { addReportedSteps } from './server-timing.ts';
-import { endSpan, startSpan } from './span.ts';
+import { endSpan, nowMs, startSpan } from './span.ts';
 
 const setter: TextMapSetter<Metadata> = { set: (carrier, key, value) => void carrier.set(key, value) };
 const getter: TextMapGetter<Metadata> = {
@@ -56,104 +49,84 @@ const faults: ReadonlySet<Status> = new Set([
   Status.DATA_LOSS,
 ]);
 
-// `reporter` is what a callee is called that tells by headers where the time went; one of the mesh makes spans itself.
-export function tracedClient(lane: LaneLoad, reporter?: string): ClientMiddleware {
-  return (call, options) => {
-    if (ofTraces.test(call.method.path)) return call.next(call.request, options);
-    const active = contextApi.active();
-    const span = startCall(call.method.path, SpanKind.CLIENT, active);
-    const inCall = trace.setSpan(active, span);
-    const metadata = Metadata(options.metadata);
-    propagation.inject(inCall, metadata, setter);
-    const load = lane.begin();
-    const traceparent = metadata.get(traceparentKey);
-    if (typeof traceparent === 'string') load.awaitStream(traceparent);
-    const told = reporter === undefined ? options : toldBy(reporter, span, load, options);
-    const inner = call.next(call.request, { ...told, metadata });
-    return bound(inCall, clientSteps(span, lane, load, call.request, inner));
-  };
+// The caller's side of a call.
+export interface ClientSpan {
+  came(message: unknown): void;
+  failed(error: unknown): void;
+  // What a callee outside the mesh tells in its header of where the time went; one of the mesh makes spans itself.
+  reported(by: string, header: Metadata): void;
+  end(): void;
 }
 
-function toldBy(reporter: string, span: Span, load: LaneCall, options: CallOptions): CallOptions {
+// Begins now, and sends its context along in `metadata`.
+export function clientSpan(path: string, lane: LaneLoad, metadata: Metadata, request: unknown): ClientSpan | undefined {
+  if (ofTraces.test(path)) return undefined;
+  const active = contextApi.active();
+  const span = startCall(path, SpanKind.CLIENT, active);
+  propagation.inject(trace.setSpan(active, span), metadata, setter);
+  const load = lane.begin();
+  const traceparent = metadata.get(traceparentKey);
+  if (typeof traceparent === 'string') load.awaitStream(traceparent);
+  nameSandbox(span, request);
   return {
-    ...options,
-    onHeader(header) {
+    came(message) {
+      load.answered();
+      nameSandbox(span, message);
+    },
+    failed: (error) => setFailed(span, error, 'client'),
+    reported(by, header) {
       const timing = header.get('server-timing');
-      if (typeof timing === 'string') addReportedSteps(span, reporter, timing, performance.now() - load.startMs);
-      options.onHeader?.(header);
+      if (typeof timing !== 'string') return;
+      const [endMs, limitMs] = [nowMs(), performance.now() - load.startMs];
+      behindAnswer(() => addReportedSteps(span, by, timing, { endMs, limitMs }));
+    },
+    end() {
+      load.end();
+      const [endMs, delayMs] = [nowMs(), loopDelayMs(load.startMs)];
+      behindAnswer(() => {
+        lane.figures.record(load, span.spanContext());
+        if (span.isRecording()) span.setAttributes(loadAttributes(lane, load, delayMs));
+        endSpan(span, endMs);
+      });
     },
   };
 }
 
-export const tracedServer: ServerMiddleware = (call, context) => {
-  const { path } = call.method;
-  if (untold.test(path) || ofTraces.test(path)) return call.next(call.request, context);
-  const parent = propagation.extract(ROOT_CONTEXT, context.metadata, getter);
+// The callee's side of a call, whose handler works within it.
+export interface ServerSpan {
+  within<R>(step: () => R): R;
+  came(message: unknown): void;
+  failed(error: unknown): void;
+  end(): void;
+}
+
+export function serverSpan(path: string, metadata: Metadata, request: unknown): ServerSpan | undefined {
+  if (untold.test(path) || ofTraces.test(path)) return undefined;
+  const parent = propagation.extract(ROOT_CONTEXT, metadata, getter);
   const span = startCall(path, SpanKind.SERVER, parent);
-  return bound(trace.setSpan(parent, span), serverSteps(span, call.request, call.next(call.request, context)));
-};
+  const context = trace.setSpan(parent, span);
+  const startMs = performance.now();
+  nameSandbox(span, request);
+  return {
+    within: (step) => contextApi.with(context, step),
+    came: (message) => nameSandbox(span, message),
+    failed: (error) => setFailed(span, error, 'server'),
+    end() {
+      const [endMs, delayMs] = [nowMs(), loopDelayMs(startMs)];
+      behindAnswer(() => {
+        if (span.isRecording()) span.setAttribute('wrenn.event_loop.delay_ms', delayMs);
+        endSpan(span, endMs);
+      });
+    },
+  };
+}
 
 function startCall(path: string, kind: SpanKind, parent: Context): Span {
   const method = path.slice(1);
   return startSpan(method, { kind, attributes: { 'rpc.system.name': 'grpc', 'rpc.method': method } }, parent);
 }
 
-// What nice-grpc runs a call as: messages are yielded by streams and returned by unary calls.
-type RpcSteps<T> = AsyncGenerator<never, T, undefined> | AsyncGenerator<T, void, undefined>;
-
-async function* clientSteps<T>(
-  span: Span,
-  lane: LaneLoad,
-  load: LaneCall,
-  request: unknown,
-  inner: RpcSteps<T>,
-): AsyncGenerator<T, T | void, undefined> {
-  let isOver = false;
-  nameSandbox(span, request);
-  try {
-    for (;;) {
-      const step = await inner.next();
-      isOver = step.done ?? false;
-      load.answered();
-      if (step.done) {
-        nameSandbox(span, step.value);
-        return step.value;
-      }
-      yield step.value;
-    }
-  } catch (error) {
-    isOver = true;
-    setFailed(span, error, 'client');
-    throw error;
-  } finally {
-    if (!isOver) await inner.return(undefined as never);
-    load.end(span.spanContext());
-    if (span.isRecording()) span.setAttributes(loadAttributes(lane, load));
-    endSpan(span);
-  }
-}
-
-async function* serverSteps<T>(
-  span: Span,
-  request: unknown,
-  inner: RpcSteps<T>,
-): AsyncGenerator<T, T | void, undefined> {
-  const startMs = performance.now();
-  nameSandbox(span, request);
-  try {
-    const answer = yield* inner;
-    nameSandbox(span, answer);
-    return answer;
-  } catch (error) {
-    setFailed(span, error, 'server');
-    throw error;
-  } finally {
-    if (span.isRecording()) span.setAttribute('wrenn.event_loop.delay_ms', loopDelayMs(startMs));
-    endSpan(span);
-  }
-}
-
-function loadAttributes(lane: LaneLoad, load: LaneCall): Attributes {
+function loadAttributes(lane: LaneLoad, load: LaneCall, loopDelay: number): Attributes {
   const { queuedMs, firstMessageMs } = load;
   return {
     'wrenn.lane': lane.name,
@@ -162,7 +135,7 @@ function loadAttributes(lane: LaneLoad, load: LaneCall): Attributes {
     'wrenn.lane.window_used_bytes': load.windowUsedBytes,
     ...(queuedMs !== undefined && { 'wrenn.rpc.queued_ms': rounded(queuedMs) }),
     ...(firstMessageMs !== undefined && { 'wrenn.rpc.first_message_ms': rounded(firstMessageMs) }),
-    'wrenn.event_loop.delay_ms': loopDelayMs(load.startMs),
+    'wrenn.event_loop.delay_ms': loopDelay,
   };
 }
 
@@ -190,20 +163,4 @@ function statusOf(error: unknown): Status {
 
 function rounded(ms: number): number {
   return Math.round(ms * 1000) / 1000;
-}
-
-// A generator's body runs inside whoever calls next(), so each step must re-enter the context.
-function bound<T>(
-  context: Context,
-  inner: AsyncGenerator<T, T | void, undefined>,
-): AsyncGenerator<T, T | void, undefined> {
-  return {
-    next: () => contextApi.with(context, () => inner.next()),
-    return: (value) => contextApi.with(context, () => inner.return(value)),
-    throw: (error) => contextApi.with(context, () => inner.throw(error)),
-    [Symbol.asyncIterator]() {
-      return this;
-    },
-    [Symbol.asyncDispose]: () => contextApi.with(context, () => inner[Symbol.asyncDispose]()),
-  };
 }

@@ -2,9 +2,9 @@
 // the call's, marked as that callee's word. It is held to what we know ourselves: few, short names, and no longer
 // than the call took. The first is the whole, the others its steps, one after the other.
 import type { Span } from '@opentelemetry/api';
-import { context, trace } from '@opentelemetry/api';
+import { ROOT_CONTEXT, trace } from '@opentelemetry/api';
 
-import { endSpan, nowMs, startSpan } from './span.ts';
+import { endSpan, startSpan } from './span.ts';
 
 export interface ReportedStep {
   readonly name: string;
@@ -29,13 +29,18 @@ export function reportedSteps(header: string, limitMs: number): ReportedStep[] |
   return whole && whole.durationMs <= limitMs && sumMs <= whole.durationMs ? steps : undefined;
 }
 
-// The whole ended when its header came; how long that was on its way nobody knows.
-export function addReportedSteps(call: Span, by: string, header: string, limitMs: number): void {
+// The whole ended when its header came, at `endMs`; how long that was on its way nobody knows.
+export function addReportedSteps(
+  call: Span,
+  by: string,
+  header: string,
+  { endMs, limitMs }: { readonly endMs: number; readonly limitMs: number },
+): void {
   const [whole, ...parts] = reportedSteps(header, limitMs) ?? [];
   if (!whole) return;
   const attributes = { 'wrenn.reported_by': by };
-  let atMs = nowMs() - whole.durationMs;
-  const inCall = trace.setSpan(context.active(), call);
+  let atMs = endMs - whole.durationMs;
+  const inCall = trace.setSpan(ROOT_CONTEXT, call);
   const span = startSpan(`${by}: ${whole.name}`, { startTime: atMs, attributes }, inCall);
   const inWhole = trace.setSpan(inCall, span);
   for (const { name, durationMs } of parts) {
@@ -43,5 +48,5 @@ export function addReportedSteps(call: Span, by: string, header: string, limitMs
     atMs += durationMs;
     endSpan(step, atMs);
   }
-  endSpan(span);
+  endSpan(span, endMs);
 }

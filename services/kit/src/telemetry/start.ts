@@ -8,6 +8,7 @@ import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BatchSpanProcessor, type Sampler, type SpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace';
 
 import { newInstanceId } from '../ids.ts';
+import { takeNotes } from './behind-answer.ts';
 import { watchEventLoop } from './process-load.ts';
 import { type SpanQueue, readTraceSettings } from './settings.ts';
 import { spanFigures } from './span-figures.ts';
@@ -43,7 +44,12 @@ export function registerTracing(service: string, processor: SpanProcessor, sampl
   context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
   propagation.setGlobalPropagator(new W3CTraceContextPropagator());
   trace.setGlobalTracerProvider(provider);
-  return { close: () => withinLimit(provider.shutdown()) };
+  return {
+    close() {
+      takeNotes();
+      return withinLimit(provider.shutdown());
+    },
+  };
 }
 
 function batched(url: string, { maxSpans, maxBatch, delayMs, timeoutMs }: SpanQueue): SpanProcessor {
