@@ -60,11 +60,15 @@ export class AgentConnection {
 
   // A call in the name of a user of the guest; empty means the default one.
   as(user: string, call: OutboundCall): OutboundCall & { metadata: Metadata } {
+    return { ...call, signal: this.bounded(call.signal), metadata: this.metadataAs(user) };
+  }
+
+  metadataAs(user: string): Metadata {
     const metadata = Metadata();
     // envd's protocol names the user by HTTP's basic authentication, without a password.
     if (user !== '') metadata.set('authorization', `Basic ${Buffer.from(`${user}:`).toString('base64')}`);
     if (this.accessToken !== '') metadata.set('x-access-token', this.accessToken);
-    return { ...call, signal: this.bounded(call.signal), metadata };
+    return metadata;
   }
 
   async asked<T>(ask: () => Promise<T>): Promise<T> {

@@ -113,8 +113,8 @@ class GrpcGuestAgent implements GuestAgent {
       ...(options.tag && { tag: options.tag }),
       ...(options.terminal && { pty: wireSize(options.terminal) }),
     };
-    const open = (bounded: AbortSignal) =>
-      this.#process.start(request, this.#connection.as(command.user, { signal: bounded }));
+    const metadata = this.#connection.metadataAs(command.user);
+    const open = (bounded: AbortSignal) => this.#process.start(request, { signal: bounded, metadata });
     return processEvents(this.#connection, open, 0n, signal, this.#limits);
   }
 
@@ -132,7 +132,8 @@ class GrpcGuestAgent implements GuestAgent {
     signal: AbortSignal,
   ): AsyncIterable<ProcessEvent> {
     const request = { ...what, ...(afterSequence !== undefined && { afterSequence }) };
-    const open = (bounded: AbortSignal) => this.#process.connect(request, this.#connection.as('', { signal: bounded }));
+    const metadata = this.#connection.metadataAs('');
+    const open = (bounded: AbortSignal) => this.#process.connect(request, { signal: bounded, metadata });
     return processEvents(this.#connection, open, afterSequence, signal, this.#limits);
   }
 

@@ -20,7 +20,7 @@ const maxEventBytes = 256 * 1024;
 const maxScreenBytes = 3.5 * 1024 * 1024;
 const maxCells = 65_535;
 
-// `after`: the number behind which the events begin; undefined: wherever the process is.
+// `open` begins the call, which ends with the signal. `after`: the number behind which the events begin; undefined: wherever the process is.
 export async function* processEvents(
   connection: AgentConnection,
   open: (signal: AbortSignal) => AsyncIterable<Message>,
@@ -30,10 +30,14 @@ export async function* processEvents(
 ): AsyncGenerator<ProcessEvent, void, undefined> {
   const protocol = new ProcessProtocol(after);
   const leave = new AbortController();
-  const leaveIn = (limitMs: number) => setTimeout(() => leave.abort(), limitMs);
+  const leaveNow = () => leave.abort();
+  const leaveIn = (limitMs: number) => setTimeout(leaveNow, limitMs);
+  const others = [signal, connection.gone];
+  for (const other of others) other.addEventListener('abort', leaveNow, { once: true });
+  if (others.some(({ aborted }) => aborted)) leaveNow();
   let limit = leaveIn(startMs);
   try {
-    for await (const { event } of open(AbortSignal.any([signal, leave.signal]))) {
+    for await (const { event } of open(leave.signal)) {
       const taken = event && protocol.take(event);
       if (!taken) continue;
       if (taken.kind === 'started') clearTimeout(limit);
@@ -48,6 +52,7 @@ export async function* processEvents(
     throw new WrennError('AGENT_UNREACHABLE', `the agent did not start a process within ${startMs} ms`);
   } finally {
     clearTimeout(limit);
+    for (const other of others) other.removeEventListener('abort', leaveNow);
   }
 }
 
