@@ -6,6 +6,7 @@ import { bareCall, bareClient } from './bare-client.ts';
 import { AgentExec, execTrue, timed } from './exec.ts';
 import { LoadProcess } from './load-process.ts';
 import { type Measurement, median, row } from './measurement.ts';
+import { PlainClient } from './plain-client.ts';
 import { RawBoot } from './raw-boot.ts';
 
 const template = 'minimal';
@@ -43,29 +44,41 @@ export const spineCreate: Measurement = {
 };
 
 export const spineExec: Measurement = {
-  ids: ['spine.exec_overhead_ms', 'spine.exec_mesh_ms', 'spine.exec_agent_ms', 'spine.two_bare_hops_ms'],
+  ids: [
+    ...['spine.exec_overhead_ms', 'spine.exec_mesh_ms', 'spine.exec_agent_ms'],
+    ...['spine.two_bare_hops_ms', 'spine.two_plain_hops_ms'],
+  ],
   async run(mesh, tell) {
     const guest = await mesh.create(template);
     const agent = await AgentExec.at(guest);
     const straight = () => agent.runTrue();
     const throughMesh = () => execTrue(mesh, guest.id);
-    // As many processes as the mesh has between its client and the agent, that do nothing but pass a call on.
-    await using last = await LoadProcess.run('bare-hop.ts');
-    await using first = await LoadProcess.run('bare-hop.ts', last.told);
-    const bare = bareClient(Number(first.told));
+    // As many processes as the mesh has between its client and the agent, that do nothing but pass a call on: by grpc-js
+    // alone, and by all that the mesh's code stands on.
+    await using lastBare = await LoadProcess.run('bare-hop.ts');
+    await using firstBare = await LoadProcess.run('bare-hop.ts', lastBare.told);
+    await using lastPlain = await LoadProcess.run('plain-hop.ts');
+    await using firstPlain = await LoadProcess.run('plain-hop.ts', lastPlain.told);
+    const bare = bareClient(Number(firstBare.told));
     const throughBare = () => bareCall(bare, Buffer.alloc(64));
-    const times = { agent: [] as number[], mesh: [] as number[], bare: [] as number[] };
+    const plain = new PlainClient(Number(firstPlain.told));
+    const throughPlain = () => plain.runTrue(guest.id);
+    const times = { agent: [] as number[], mesh: [] as number[], bare: [] as number[], plain: [] as number[] };
     for (let round = 0; round < warmUpRounds + execRounds; round++) {
       const [agentMs, meshMs] = [await timed(straight), await timed(throughMesh)];
       // At rest for as long as a command takes, as the mesh's processes are while one runs.
       await sleep(agentMs);
       const bareMs = await timed(throughBare);
+      await sleep(agentMs);
+      const plainMs = await timed(throughPlain);
       if (round < warmUpRounds) continue;
       times.bare.push(bareMs);
+      times.plain.push(plainMs);
       times.agent.push(agentMs);
       times.mesh.push(meshMs);
     }
     bare.close();
+    plain.close();
     agent.close();
     await guest.destroy();
     const [meshMs, agentMs] = [median(times.mesh), median(times.agent)];
@@ -75,6 +88,7 @@ export const spineExec: Measurement = {
       row('spine.exec_mesh_ms', meshMs, 'ms'),
       row('spine.exec_agent_ms', agentMs, 'ms'),
       row('spine.two_bare_hops_ms', median(times.bare), 'ms'),
+      row('spine.two_plain_hops_ms', median(times.plain), 'ms'),
     ];
   },
 };
