@@ -8,7 +8,6 @@ import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 import type { Sandbox } from '@wrenn/proto/wrenn/v1/sandbox';
 
 import type { TestMesh } from './mesh.ts';
-import { patiently } from './patient.ts';
 
 export interface ExecOptions {
   readonly stdin?: string | Uint8Array;
@@ -68,7 +67,7 @@ export class Guest {
   }
 
   async destroy(): Promise<void> {
-    await patiently(() => this.#mesh.client.sandboxes.destroy({ sandboxId: this.id }, inMs(60_000)));
+    await this.#mesh.client.sandboxes.destroy({ sandboxId: this.id }, inMs(60_000));
   }
 
   async pause(waitDurable = false): Promise<void> {

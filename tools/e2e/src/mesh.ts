@@ -1,6 +1,5 @@
 // A private mesh for tests and measurements: the supervisor of `wrenn up`, with directories, ports and
 // network slots that no other mesh uses. Closing it destroys all sandboxes and checks for leaks.
-import { randomUUID } from 'node:crypto';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,7 +26,6 @@ import { signalProcess } from '@wrenn/kit/process-identity';
 import { eventually } from '@wrenn/kit/testkit/eventually';
 
 import { Guest } from './guest.ts';
-import { patiently } from './patient.ts';
 
 // What two meshes on one machine must not share.
 export interface Place {
@@ -86,9 +84,7 @@ export class TestMesh implements AsyncDisposable {
   }
 
   async create(template = 'minimal', request: Readonly<Record<string, unknown>> = {}): Promise<Guest> {
-    // By its id a repeated request gets the sandbox of the first.
-    const wanted = { template, requestId: randomUUID(), ...request };
-    const { sandbox } = await patiently(() => this.client.sandboxes.create(wanted, inMs(120_000)));
+    const { sandbox } = await this.client.sandboxes.create({ template, ...request }, inMs(120_000));
     return new Guest(this, sandbox?.id ?? '');
   }
 
