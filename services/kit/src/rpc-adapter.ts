@@ -64,17 +64,12 @@ const asItIs = (bytes: Uint8Array) => bytes;
 const bytesOf = new WeakMap<Message, Uint8Array>();
 
 // The encoding of its fields is looked at by the one it is for.
-function keepingBytes(schema: DescMessage) {
-  return (bytes: Uint8Array) => {
-    try {
-      const message = fromBinary(schema, bytes);
-      bytesOf.set(message, bytes);
-      return message;
-    } catch {
-      return new MalformedRequest(schema.typeName) as never; // The bytes are the caller's: nothing of them is worth keeping.
-    }
-  };
-}
+const keepingBytes = (schema: DescMessage) =>
+  orMalformed(schema, (bytes) => {
+    const message = fromBinary(schema, bytes);
+    bytesOf.set(message, bytes);
+    return message;
+  });
 
 function rpcMethod(service: DescService, method: DescMethod) {
   return {
@@ -102,10 +97,16 @@ export class MalformedRequest {
 const serializer = (schema: DescMessage) => (message: MessageInitShape<DescMessage>) =>
   toBinary(schema, create(schema, message));
 const deserializer = (schema: DescMessage) => (bytes: Uint8Array) => fromBinary(schema, bytes);
-const requestDeserializer = (schema: DescMessage) => (bytes: Uint8Array) => {
-  try {
-    return hasOwnWireTypes(schema, bytes) ? fromBinary(schema, bytes) : new MalformedRequest(schema.typeName);
-  } catch {
-    return new MalformedRequest(schema.typeName) as never; // The bytes are the caller's: nothing of them is worth keeping.
-  }
-};
+const requestDeserializer = (schema: DescMessage) =>
+  orMalformed(schema, (bytes) => (hasOwnWireTypes(schema, bytes) ? fromBinary(schema, bytes) : undefined));
+
+// Reads a request; what is none, by its reader's failure or word, is a MalformedRequest.
+function orMalformed(schema: DescMessage, read: (bytes: Uint8Array) => Message | undefined) {
+  return (bytes: Uint8Array) => {
+    try {
+      return read(bytes) ?? (new MalformedRequest(schema.typeName) as never);
+    } catch {
+      return new MalformedRequest(schema.typeName) as never; // The bytes are the caller's: nothing of them is worth keeping.
+    }
+  };
+}

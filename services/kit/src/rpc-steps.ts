@@ -1,6 +1,5 @@
 // What nice-grpc runs a call as, with one watcher around it: messages are yielded by streams and returned by unary
-// calls. One object instead of a generator for each thing that is done: in a process that has slept since the last
-// call every layer costs it tens of microseconds (docs/performance.md).
+// calls. What is done about a call, its span, its deadline and its errors, is so in one order that can be read off.
 export type RpcSteps<T> = AsyncGenerator<never, T, undefined> | AsyncGenerator<T, void, undefined>;
 
 export interface StepWatcher {

@@ -34,20 +34,6 @@ test('keeps what came first when the output exceeds the cap, and lets the comman
   expect(agent.signals).toEqual([]);
 });
 
-test('is answered by the exit, and takes the end of the stream without being waited for', async () => {
-  const [end, taken] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
-  const agent = new FakeAgent();
-  agent.start = async function* start() {
-    yield { kind: 'started' as const, pid: 7 };
-    yield exited(3);
-    await end.promise;
-    taken.resolve();
-  };
-  expect((await exec(agent, options, never)).exitCode).toBe(3);
-  end.resolve();
-  await taken.promise;
-});
-
 test('feeds stdin and closes it', async () => {
   const agent = new FakeAgent();
   agent.isEndless = true;

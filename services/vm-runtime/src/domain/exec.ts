@@ -60,10 +60,8 @@ export async function exec(agent: GuestAgent, options: ExecOptions, caller: Abor
 
   try {
     const hasStdin = options.stdin.length > 0;
-    const events = agent.start(options.command, { hasStdin }, stop.signal)[Symbol.asyncIterator]();
-    while (!exit) {
-      const { done, value: event } = await events.next();
-      if (done) break;
+    // To the stream's own end: leaving it after the exit would cancel a call that has succeeded.
+    for await (const event of agent.start(options.command, { hasStdin }, stop.signal)) {
       if (event.kind === 'started') {
         selector = { pid: event.pid };
         if (isTimedOut || caller.aborted) kill();
@@ -71,7 +69,6 @@ export async function exec(agent: GuestAgent, options: ExecOptions, caller: Abor
       } else if (event.kind === 'exited') {
         exit = event;
         if (feeding) fed.abort();
-        void untilEnd(events);
       } else if (event.kind === 'stdout' || event.kind === 'stderr') {
         output.add(event.kind, event.data);
       }
@@ -96,16 +93,6 @@ export async function exec(agent: GuestAgent, options: ExecOptions, caller: Abor
     // Only what is under way: aborting costs the stack trace of an error that nobody sees.
     if (feeding) fed.abort();
     if (!exit) stop.abort();
-  }
-}
-
-// The exit is the last event. Whoever waits for it need not wait for the end of the stream as well, a message of its own
-// from the guest; to leave before it would cancel a call that has succeeded.
-async function untilEnd(events: AsyncIterator<ProcessEvent>): Promise<void> {
-  try {
-    while (!(await events.next()).done);
-  } catch {
-    // With the exit it had said all there is to say.
   }
 }
 
