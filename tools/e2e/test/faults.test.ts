@@ -3,8 +3,10 @@ import { readFile } from 'node:fs/promises';
 
 import { listProcesses } from '@wrenn/cli/proc';
 import { takeInventory } from '@wrenn/cli/leak-check/leak-check';
+import { askHealth } from '@wrenn/cli/mesh/readiness';
 import { inMs } from '@wrenn/kit/deadlines';
-import { isRunning } from '@wrenn/kit/process-identity';
+import { isRunning, signalProcess } from '@wrenn/kit/process-identity';
+import { runProgram } from '@wrenn/kit/run-program';
 import { eventually } from '@wrenn/kit/testkit/eventually';
 import { SandboxState } from '@wrenn/proto/wrenn/v1/sandbox';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -84,6 +86,27 @@ describe('a service that is killed comes back, and running sandboxes stay', () =
       await fresh.destroy();
     },
   );
+
+  // Two that start in the real-time class kept two processors to themselves until the database gave up on its clients.
+  test.each(['gateway', 'vm-runtime'] as const)('%s comes before others once it serves, not before', async (name) => {
+    await running();
+    const service = mesh.now.mesh.service(name);
+    const killed = service.running;
+    signalProcess(killed!, 'SIGKILL');
+    const look = async (pid: number) => {
+      const isFirst = (await runProgram('chrt', ['--pid', `${pid}`])).includes('SCHED_RR');
+      return { isFirst, isServing: (await askHealth(service.plan)).isServing };
+    };
+    const looks: Awaited<ReturnType<typeof look>>[] = [];
+    await eventually('it comes first', async () => {
+      const pid = service.running?.pid;
+      if (pid === undefined || pid === killed?.pid) return false;
+      looks.push(await look(pid));
+      return looks.at(-1)?.isFirst;
+    });
+    expect(looks).toContainEqual({ isFirst: false, isServing: false });
+    expect(looks).not.toContainEqual({ isFirst: true, isServing: false });
+  });
 
   test('processes inside run on while vm-runtime is gone, and can be taken up again', async () => {
     const sandbox = await running();

@@ -15,7 +15,6 @@ import { checkHost, prepareHost } from './host-preparation.ts';
 import { rotateIfLarge } from './log-file.ts';
 import { type MeshAddresses, type MeshOptions, type ServiceName, addressesOf } from './options.ts';
 import { databaseDir, endOrphans } from './orphans.ts';
-import { untilServing } from './readiness.ts';
 import { ServiceProcess } from './service-process.ts';
 import { type ServicePlan, databaseUrlFile, inheritedEnv, planServices } from './service-plan.ts';
 import { type MeshState, removeState, writeState } from './state-file.ts';
@@ -28,9 +27,6 @@ export interface MeshParts {
 }
 
 const rotateEveryMs = 10_000;
-// For one that hangs, since one that ends is noticed at once: those that come after others may take long to start
-// on a busy machine.
-const readyLimitMs = 90_000;
 // The first time, vm-runtime finds out by booting what accelerates VMs here.
 const hostLimitMs = 90_000;
 
@@ -147,14 +143,8 @@ export class Mesh {
     const service = new ServiceProcess({ plan, runDir, inherited: inheritedEnv(env), log, onChange });
     this.#services.push(service);
     const startedAtMs = Date.now();
-    const hasEnded = new AbortController();
-    try {
-      await service.start();
-      const signal = AbortSignal.any([this.#giveUp.signal, hasEnded.signal]);
-      await Promise.race([service.endedEarly, untilServing(plan, readyLimitMs, signal)]);
-    } finally {
-      hasEnded.abort();
-    }
+    await service.start();
+    await service.untilServing(this.#giveUp.signal);
     tell(`${plan.name} is ready (${Date.now() - startedAtMs} ms)`);
   }
 

@@ -12,6 +12,7 @@ import { openForAppend, tailOf } from './log-file.ts';
 import { adminAddress, compileCacheDir, repositoryRoot } from './options.ts';
 import { givePrecedence } from './precedence.ts';
 import { meshMark } from './orphans.ts';
+import { untilServing } from './readiness.ts';
 import type { ServicePlan } from './service-plan.ts';
 
 export interface ServiceProcessOptions {
@@ -23,14 +24,17 @@ export interface ServiceProcessOptions {
 }
 
 const stopGraceMs = 15_000;
+// For one that hangs, since one that ends is noticed at once: those that come after others may take long to start
+// on a busy machine.
+const readyLimitMs = 90_000;
 
 export class ServiceProcess {
   readonly plan: ServicePlan;
   readonly logFile: string;
   readonly #options: ServiceProcessOptions;
   readonly #backoff = new Backoff();
-  readonly #firstEnd = Promise.withResolvers<never>();
   #running: ProcessIdentity | undefined;
+  #hasEnded = new AbortController(); // Of the process that was started last. The reason tells how.
   #restartCount = 0;
   #isWanted = false;
   #isKept = false;
@@ -40,7 +44,6 @@ export class ServiceProcess {
     this.plan = options.plan;
     this.#options = options;
     this.logFile = join(options.runDir, 'logs', `${options.plan.name}.log`);
-    this.#firstEnd.promise.catch(() => undefined); // Whoever waits for it has a promise of their own.
   }
 
   get running(): ProcessIdentity | undefined {
@@ -49,11 +52,6 @@ export class ServiceProcess {
 
   get restartCount(): number {
     return this.#restartCount;
-  }
-
-  // Rejects when the service ends before keep() was called: a start that failed.
-  get endedEarly(): Promise<never> {
-    return this.#firstEnd.promise;
   }
 
   async start(): Promise<void> {
@@ -69,14 +67,29 @@ export class ServiceProcess {
       detached: true,
     });
     await logFile.close();
+    const hasEnded = new AbortController();
+    this.#hasEnded = hasEnded;
     child.on('error', (error) => this.#options.log.error({ err: error, part: plan.name }, 'cannot be started'));
     child.on('exit', (code, signal) => {
       this.#running = undefined;
+      hasEnded.abort(signal ? `was ended by ${signal}` : `exited with ${code}`);
       this.#ended(code, signal, Date.now() - startedAtMs);
     });
     this.#running = child.pid === undefined ? undefined : identifyProcess(child.pid);
-    if (this.#running) this.#rank(this.#running);
     this.#options.onChange();
+  }
+
+  // Gives it its precedence as well. Not before: starting is a second of work in one go, and two services of the
+  // real-time class that start at once kept two processors from everybody else, the database included.
+  async untilServing(giveUp?: AbortSignal): Promise<void> {
+    const hasEnded = this.#hasEnded.signal;
+    try {
+      const signal = giveUp ? AbortSignal.any([giveUp, hasEnded]) : hasEnded;
+      await untilServing(this.plan, readyLimitMs, signal);
+    } catch (error) {
+      throw hasEnded.aborted ? await this.#startFailure(String(hasEnded.reason)) : error;
+    }
+    if (this.#running) this.#rank(this.#running);
   }
 
   // From now on it is restarted whenever it ends.
@@ -107,22 +120,25 @@ export class ServiceProcess {
   #ended(code: number | null, signal: string | null, livedMs: number): void {
     const { log, plan, onChange } = this.#options;
     onChange();
-    if (!this.#isWanted) return;
-    if (!this.#isKept) {
-      void this.#failStart(code, signal); // Never rejects: it settles endedEarly.
-      return;
-    }
+    if (!this.#isWanted || !this.#isKept) return;
     const delayMs = this.#backoff.nextDelayMs(livedMs);
     this.#restartCount += 1;
     log.warn({ part: plan.name, code, signal, livedMs, delayMs }, 'a service ended; restarting it');
-    this.#restartTimer = setTimeout(() => {
-      this.start().catch((error: unknown) => log.error({ err: error, part: plan.name }, 'restart failed'));
-    }, delayMs);
+    this.#restartTimer = setTimeout(() => void this.#restart(), delayMs);
   }
 
-  async #failStart(code: number | null, signal: string | null): Promise<void> {
+  async #restart(): Promise<void> {
+    try {
+      await this.start();
+      await this.untilServing();
+    } catch (error) {
+      const { log, plan } = this.#options;
+      if (this.#isWanted) log.error({ err: error, part: plan.name }, 'restart failed');
+    }
+  }
+
+  async #startFailure(how: string): Promise<Error> {
     const tail = await tailOf(this.logFile).catch(() => '(no log)');
-    const how = signal ? `was ended by ${signal}` : `exited with ${code}`;
-    this.#firstEnd.reject(new Error(`${this.plan.name} ${how} while starting; the end of ${this.logFile}:\n${tail}`));
+    return new Error(`${this.plan.name} ${how} while starting; the end of ${this.logFile}:\n${tail}`);
   }
 }
