@@ -43,13 +43,14 @@ export async function runChaos(options: ChaosOptions): Promise<void> {
   if (faults.length === 0) throw new Error(`no fault has "${options.filter}" in its name`);
   await Promise.all([population.create(), population.create()]);
   for (const [index, fault] of alternated(options.isRoundsOnly ? [] : steps).entries()) {
+    if (history.isOver) return;
     history.note(`step ${index + 1} of ${steps.length}: ${fault.name}`);
     await dieOnce(population, dice, fault, history);
     await settle(options, population, fault);
   }
   const endMs = Date.now() + roundsMs;
   let deck: Fault[] = [];
-  for (let round = 1; Date.now() < endMs; round++) {
+  for (let round = 1; Date.now() < endMs && !history.isOver; round++) {
     if (deck.length === 0) deck = dice.shuffled(faults);
     const fault = deck.pop();
     if (!fault) return;

@@ -56,7 +56,7 @@ const history = new History(join(repositoryRoot, '.build/chaos', `${mode}-${seed
 history.note(`${mode}, seed ${seed}: again with \`node tools/chaos/src/main.ts ${mode} --seed ${seed}\``);
 let isWhole = false;
 try {
-  isWhole = await interruptibly(run, (line) => void process.stdout.write(`${mode}: ${line}\n`));
+  isWhole = await interruptibly(runUntil, (line) => void process.stdout.write(`${mode}: ${line}\n`));
 } finally {
   await rm(dataDir, { recursive: true, force: true });
 }
@@ -65,6 +65,11 @@ const { breaches } = history;
 for (const breach of breaches) process.stdout.write(`BREACH ${breach}\n`);
 process.stdout.write(`${mode}: seed ${seed}, ${breaches.length} breaches; history in ${history.path}\n`);
 process.exit(breaches.length > 0 ? 1 : 0);
+
+function runUntil(interrupted: AbortSignal): Promise<void> {
+  interrupted.addEventListener('abort', () => history.end());
+  return run();
+}
 
 async function run(): Promise<void> {
   const slots = { firstSlot, lastSlot: firstSlot + (defaults[mode]?.slotCount ?? 0) - 1 };

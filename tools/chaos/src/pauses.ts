@@ -55,7 +55,7 @@ export async function runPauses(options: PausesOptions): Promise<void> {
   const endMs = Date.now() + limitMs;
   let deck: Fault[] = [];
   let done = 0;
-  for (let round = 1; done < count && Date.now() < endMs; round++) {
+  for (let round = 1; done < count && Date.now() < endMs && !history.isOver; round++) {
     while (herd.members.length < herdSize) await herd.create();
     if (deck.length === 0) deck = dice.shuffled(chosen);
     const strikes = [deck.pop()!, ...(dice.chance(secondStrikeShare) ? [randomKill(parts)] : [])];

@@ -61,6 +61,7 @@ export async function runSoak({ mesh, dice, history, count }: SoakOptions): Prom
   const queue = plans.entries();
   const lane = async () => {
     for (const [index, abortedAt] of queue) {
+      if (history.isOver) return;
       await one(`life ${index}`, abortedAt === undefined ? undefined : abortedAt * Math.min(...recentMs));
       if ((index + 1) % 50 === 0) history.note(`${index + 1} lives: ${made} made, ${aborted} aborted`);
     }
