@@ -77,6 +77,7 @@ export class FakeDisks implements Disks {
 export class FakeMachine implements Machine {
   readonly processes = { vmm: { pid: 4242, startTicks: 1 }, memory: 'boot' as const };
   freezeFailure: Error | undefined;
+  goOnFailure: Error | undefined;
   isStopped = false;
   readonly #ended = Promise.withResolvers<Death>();
   readonly ended = this.#ended.promise;
@@ -105,6 +106,7 @@ export class FakeMachine implements Machine {
   }
 
   async goOn(): Promise<void> {
+    if (this.goOnFailure) throw this.goOnFailure;
     this.isStopped = false;
   }
 
@@ -120,6 +122,7 @@ export class FakeVmm implements Vmm {
   startCount = 0;
   failure: Error | undefined;
   startsHealthy = true;
+  goOnFailure: Error | undefined; // Of those that it starts.
   readonly struck: MachineProcesses[] = [];
   #ends = Promise.resolve();
 
@@ -129,6 +132,7 @@ export class FakeVmm implements Vmm {
     this.startCount++;
     const machine = new FakeMachine();
     machine.isHealthy = this.startsHealthy;
+    machine.goOnFailure = this.goOnFailure;
     this.running.set(sandboxId, machine);
     if (this.failure) throw this.failure;
     return machine;

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { type Server, type Socket, createServer } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { newSandboxId } from '@wrenn/kit/ids';
 import { identifyProcess } from '@wrenn/kit/process-identity';
@@ -68,6 +69,19 @@ test('one that stands still is taken charge of at once, gives no sign, and is sp
   expect(await machine.isAnswering(50)).toBe(false);
   vmm.thaw();
   await eventually('it answers', () => machine.isAnswering(500));
+});
+
+test('one that ends before it has done what it was asked to has died', async () => {
+  await using vmm = await standIn();
+  vmm.thaw();
+  const machine = reconnectMachine(vmm.parts);
+  await eventually('it answers', () => machine.isAnswering(500));
+  vmm.isFrozen = true;
+  const [asked, later] = [machine.goOn(), sleep(20).then(() => vmm.end())];
+  await expect(asked).rejects.toMatchObject({ reason: 'VMM_DIED' });
+  await later;
+  await expect(machine.goOn()).rejects.toMatchObject({ reason: 'VMM_DIED' });
+  expect(await machine.ended).toMatchObject({ reason: 'VMM_DIED' });
 });
 
 test('one that ends before it could be spoken to has died', async () => {

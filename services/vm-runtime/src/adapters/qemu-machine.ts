@@ -172,7 +172,13 @@ export class QemuMachine implements Machine {
   }
 
   async #ask(command: string, args: Readonly<Record<string, unknown>> = {}, limitMs = answerLimitMs): Promise<unknown> {
-    return (await this.#connected()).execute(command, args, limitMs);
+    const qmp = await this.#connected();
+    try {
+      return await qmp.execute(command, args, limitMs);
+    } catch (error) {
+      if (!qmp.isClosed) throw error;
+      throw new WrennError('VMM_DIED', `QEMU ended before it did ${command}`, { cause: error });
+    }
   }
 
   async #connected(): Promise<Qmp> {

@@ -76,13 +76,17 @@ export class Qmp {
     this.#waiting.set(id, reply);
     const timer = setTimeout(() => reply.reject(new Error(`QEMU did not answer ${command} in time`)), limitMs);
     try {
-      if (this.#socket.destroyed) throw new Error('the QMP connection is closed');
+      if (this.isClosed) throw new Error('the QMP connection is closed');
       this.#socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
       return await reply.promise;
     } finally {
       clearTimeout(timer);
       this.#waiting.delete(id);
     }
+  }
+
+  get isClosed(): boolean {
+    return this.#socket.destroyed;
   }
 
   close(): void {

@@ -15,6 +15,7 @@ import { cheapestSource } from './memory-source.ts';
 import { type OpenedSnapshot, type Snapshots, requireCompatible } from './snapshot.ts';
 import type {
   AgentDialer,
+  Death,
   Disks,
   Journal,
   Launch,
@@ -160,7 +161,7 @@ async function startGuest(
   const start = async () => {
     const machine = await timer.time('vmm', () => parts.vmm.start(launch, caller.signal));
     await failpoint('vm.create.started');
-    if (launch.restore) await timer.time('go on', () => machine.goOn());
+    if (launch.restore) await timer.time('go on', () => goOnAtFirst(machine));
     await timer.time('boot', () => awaitAgent(machine, (signal) => agent.awaitListening(signal), caller));
     return machine;
   };
@@ -190,6 +191,18 @@ async function withOneRetry(start: () => Promise<Machine>, release: () => Promis
   }
 }
 
+async function goOnAtFirst(machine: Machine): Promise<void> {
+  try {
+    await machine.goOn();
+  } catch (error) {
+    throw hasReason(error, 'VMM_DIED') ? stoppedStarting(error) : error;
+  }
+}
+
+function stoppedStarting(how: Death | WrennError): WrennError {
+  return new WrennError('VMM_START_FAILED', `the guest stopped while it started: ${how.message}`, { cause: how });
+}
+
 async function awaitAgent(
   machine: Machine,
   awaitListening: (signal: AbortSignal) => Promise<void>,
@@ -200,7 +213,7 @@ async function awaitAgent(
   const signal = AbortSignal.any([over.signal, caller.signal]);
   try {
     const death = await Promise.race([awaitListening(signal), machine.ended]);
-    if (death) throw new WrennError('VMM_START_FAILED', `the guest stopped while it started: ${death.message}`);
+    if (death) throw stoppedStarting(death);
   } catch (error) {
     if (caller.signal.aborted)
       throw new WrennError('CANCELLED', 'the caller left while the guest started', { cause: error });

@@ -372,6 +372,30 @@ test.each([
   expect(snapshots.staged.size).toBe(0);
 });
 
+test('a VM that ends while it is frozen is told as that', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const machine = machineOf(wanted.sandboxId);
+  machine.freezeFailure = machine.goOnFailure = new WrennError('VMM_DIED', 'it ended');
+  machine.die({ reason: 'VMM_DIED', message: 'it ended' });
+  await expect(vms.snapshot(wanted.sandboxId, orderOf(true), caller)).rejects.toMatchObject({ reason: 'VMM_DIED' });
+  await vi.waitFor(() => expect(vms.list()[0]?.state.name).toBe('dead'));
+});
+
+test('a VM that ends before it goes on from a snapshot did not start', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const order = orderOf(false);
+  const { sandboxId, template, env, defaultUser } = wanted;
+  await takeSnapshot(vms, coming, sandboxId, order, caller);
+  vmm.goOnFailure = new WrennError('VMM_DIED', 'it ended');
+  const resumed = { kind: 'restore', sandboxId, template, env, defaultUser, snapshotId: order.snapshotId } as const;
+  await expect(vms.create(resumed, caller)).rejects.toMatchObject({ reason: 'VMM_START_FAILED' });
+  expect(held()).toEqual([0, 0, 0, 0]);
+});
+
 test('a store that is away is not waited for by a pause, but by what needs the snapshot', async () => {
   const vms = table();
   const wanted = spec();
