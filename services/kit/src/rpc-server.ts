@@ -96,11 +96,6 @@ export class RpcServer {
     return port;
   }
 
-  #tell<S extends GenServiceMethods>(service: GenService<S>): void {
-    this.#services.push(service);
-    this.#health.set(service.typeName, 'NOT_SERVING');
-  }
-
   get isServing(): boolean {
     return this.#health.isServing;
   }
@@ -119,6 +114,11 @@ export class RpcServer {
     } finally {
       clearTimeout(cut);
     }
+  }
+
+  #tell<S extends GenServiceMethods>(service: GenService<S>): void {
+    this.#services.push(service);
+    this.#health.set(service.typeName, 'NOT_SERVING');
   }
 }
 

@@ -66,7 +66,6 @@ export class ServiceProcess {
       // A session of its own: Ctrl-C at a foreground supervisor is the supervisor's to handle, in order.
       detached: true,
     });
-    await logFile.close();
     const hasEnded = new AbortController();
     this.#hasEnded = hasEnded;
     child.on('error', (error) => this.#options.log.error({ err: error, part: plan.name }, 'cannot be started'));
@@ -77,6 +76,7 @@ export class ServiceProcess {
     });
     this.#running = child.pid === undefined ? undefined : identifyProcess(child.pid);
     this.#options.onChange();
+    await logFile.close();
   }
 
   // Gives it its precedence as well. Not before: starting is a second of work in one go, and two services of the
