@@ -1,6 +1,7 @@
 const firstMs = 200;
 const longestMs = 10_000;
-const steadyMs = 30_000;
+// What serves for as long as the longest wait is no loop of deaths: to wait would cost more than to start.
+const steadyMs = longestMs;
 
 // How long to wait before a service that died is started again: at once after a long life, ever longer
 // after a series of short ones.
