@@ -48,6 +48,7 @@ export const codeOf = {
   VMM_START_FAILED: Status.UNAVAILABLE, // The virtual machine did not start; nothing of it is left. Do: try again; the cause is in the log of vm-runtime.
   GUEST_NOT_READY: Status.UNAVAILABLE, // The guest did not get ready in time; nothing of it is left. Do: try again; if it stays, look at its template.
   VMM_DIED: Status.UNAVAILABLE, // The sandbox's virtual machine ended; the sandbox is in error. Do: create another one.
+  VMM_STUCK: Status.UNAVAILABLE, // The sandbox's virtual machine gives no answer; after 12 s of that it is given up. Do: try again, and look at the host's load if it stays.
   SANDBOX_PAUSED: Status.UNAVAILABLE, // The sandbox was paused meanwhile. Do: resume it, then connect to the process again.
   AGENT_UNREACHABLE: Status.UNAVAILABLE, // The agent in the guest does not answer. Do: try again; the guest may be overloaded.
   SERVICE_UNAVAILABLE: Status.UNAVAILABLE, // A service of the mesh is down, starting, or out of descriptors. Do: try again, with a request_id where it creates.

@@ -10,7 +10,7 @@ export interface VmEvents {
   died(death: Death): void;
 }
 
-const states: readonly VmState['name'][] = ['starting', 'running', 'freezing', 'stopping', 'dead'];
+const states: readonly VmState['name'][] = ['starting', 'running', 'freezing', 'thawing', 'frozen', 'stopping', 'dead'];
 
 export function countDeaths(metrics: Metrics): VmEvents {
   const deaths: Counter<'reason'> = metrics.counter({

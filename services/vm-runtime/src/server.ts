@@ -147,6 +147,7 @@ const wireStates = {
   starting: WireState.STARTING,
   running: WireState.RUNNING,
   freezing: WireState.FREEZING,
+  thawing: WireState.FREEZING,
   frozen: WireState.STOPPING,
   stopping: WireState.STOPPING,
   dead: WireState.DEAD,

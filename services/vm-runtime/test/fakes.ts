@@ -78,6 +78,7 @@ export class FakeMachine implements Machine {
   readonly processes = { vmm: { pid: 4242, startTicks: 1 }, memory: 'boot' as const };
   freezeFailure: Error | undefined;
   goOnFailure: Error | undefined;
+  whileFreezing: (() => Promise<void>) | undefined;
   isStopped = false;
   readonly #ended = Promise.withResolvers<Death>();
   readonly ended = this.#ended.promise;
@@ -100,6 +101,7 @@ export class FakeMachine implements Machine {
   async readyFreeze(): Promise<Freezing> {
     const carryOut = async () => {
       this.isStopped = true;
+      await this.whileFreezing?.();
       if (this.freezeFailure) throw this.freezeFailure;
     };
     return { carryOut, [Symbol.dispose]: () => undefined };

@@ -2,6 +2,7 @@
 // ended with the reason, and nothing else is touched.
 import { copyFile, open, readdir, rename, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { listProcesses } from '@wrenn/cli/proc';
 import { WrennError } from '@wrenn/kit/errors';
@@ -136,6 +137,30 @@ describe('a guest that a pager serves', () => {
     await guest.exec('sha256sum', ['/dev/shm/much']).catch(() => undefined);
     await endsInError(guest, 'MEMORY_CORRUPT');
   });
+});
+
+test('a pause that a VMM stands still through fails, and the sandbox goes on with it', async () => {
+  const { guest, sum } = await guestWith(MiB);
+  const vmm = guest.vmm()!;
+  signalProcess(vmm, 'SIGSTOP');
+  // Long enough for its guest to have been asked in vain, not so long that it would be given up.
+  const goesOn = sleep(8000).then(() => signalProcess(vmm, 'SIGCONT'));
+  await expect(guest.pause(false)).rejects.toMatchObject({ reason: 'AGENT_UNREACHABLE' });
+  await goesOn;
+  await eventually('it runs', async () => (await guest.get()).state === SandboxState.RUNNING, 30_000);
+  expect(await guest.sh(`sha256sum ${blob}`)).toBe(sum);
+  expect(guest.vmm()).toEqual(vmm);
+  await guest.pause(false);
+  await guest.resume();
+  expect(await guest.sh(`sha256sum ${blob}`)).toBe(sum);
+  await guest.destroy();
+});
+
+test('a sandbox whose VMM stands still for good while it is paused is found out', async () => {
+  const guest = await mesh.now.create();
+  signalProcess(guest.vmm()!, 'SIGSTOP');
+  await expect(guest.pause(false)).rejects.toBeInstanceOf(WrennError);
+  await endsInError(guest, 'VMM_STUCK');
 });
 
 test('the neighbour was not touched by any of it', async () => {

@@ -11,7 +11,7 @@ import { tempDir } from '@wrenn/kit/testkit/temp-dir';
 import { expect, test } from 'vitest';
 
 import { Pager } from './pager.ts';
-import { reconnectMachine } from './qemu-machine.ts';
+import { type QemuMachine, reconnectMachine } from './qemu-machine.ts';
 import { vmPaths } from './vm-paths.ts';
 
 // A process that has a QMP socket, and answers on it or stands still.
@@ -83,6 +83,17 @@ test('one that ends before it has done what it was asked to has died', async () 
   await expect(machine.goOn()).rejects.toMatchObject({ reason: 'VMM_DIED' });
   expect(await machine.ended).toMatchObject({ reason: 'VMM_DIED' });
 });
+
+test('one that does not do what it was asked to is stuck, whether it was spoken to before or not', async () => {
+  await using never = await standIn();
+  await using noLonger = await standIn();
+  noLonger.thaw();
+  const machines = [reconnectMachine(never.parts), reconnectMachine(noLonger.parts)];
+  await eventually('it answers', () => machines[1]!.isAnswering(500));
+  noLonger.isFrozen = true;
+  const stuck = (machine: QemuMachine) => expect(machine.goOn()).rejects.toMatchObject({ reason: 'VMM_STUCK' });
+  await Promise.all(machines.map(stuck));
+}, 20_000);
 
 test('one that ends before it could be spoken to has died', async () => {
   await using vmm = await standIn();

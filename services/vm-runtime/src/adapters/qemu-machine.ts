@@ -149,7 +149,7 @@ export class QemuMachine implements Machine {
   // is all there is.
   async #pullConsole(): Promise<void> {
     if (!isRunning(this.processes.vmm)) return;
-    const text = await this.#readRing();
+    const text = await this.#ask('ringbuf-read', { device: 'console', size: consoleBytes, format: 'base64' });
     if (typeof text !== 'string') throw new WrennError('INTERNAL', 'QEMU gave no console text');
     const bytes = Buffer.from(text, 'base64');
     this.#console.append(bytes);
@@ -163,27 +163,17 @@ export class QemuMachine implements Machine {
     if (dump) await timer.time('dump', () => dump.write());
   }
 
-  async #readRing(): Promise<unknown> {
-    try {
-      return await this.#ask('ringbuf-read', { device: 'console', size: consoleBytes, format: 'base64' });
-    } catch (error) {
-      throw new WrennError('VMM_DIED', 'QEMU does not give its console', { cause: error });
-    }
-  }
-
+  // Errors: those of Qmp.execute.
   async #ask(command: string, args: Readonly<Record<string, unknown>> = {}, limitMs = answerLimitMs): Promise<unknown> {
     const qmp = await this.#connected();
-    try {
-      return await qmp.execute(command, args, limitMs);
-    } catch (error) {
-      if (!qmp.isClosed) throw error;
-      throw new WrennError('VMM_DIED', `QEMU ended before it did ${command}`, { cause: error });
-    }
+    return qmp.execute(command, args, limitMs);
   }
 
   async #connected(): Promise<Qmp> {
-    const qmp = await Promise.race([this.#qmp, sleep(answerLimitMs, undefined, { ref: false })]);
-    if (!qmp) throw new Error('QEMU does not answer');
+    const silence = sleep(answerLimitMs, 'silent' as const, { ref: false });
+    const qmp = await Promise.race([this.#qmp, silence]);
+    if (qmp === 'silent') throw new WrennError('VMM_STUCK', 'QEMU does not let itself be spoken to');
+    if (!qmp) throw new WrennError('VMM_DIED', 'QEMU ended before it could be spoken to');
     return qmp;
   }
 }

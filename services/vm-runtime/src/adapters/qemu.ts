@@ -3,7 +3,7 @@
 import { chown, mkdir, readFile, rm } from 'node:fs/promises';
 import { basename } from 'node:path';
 
-import { WrennError, messageOf } from '@wrenn/kit/errors';
+import { WrennError, hasReason, messageOf } from '@wrenn/kit/errors';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { SandboxId } from '@wrenn/kit/ids';
 import { type ProcessIdentity, hasEndedWithin, isRunning, signalProcess } from '@wrenn/kit/process-identity';
@@ -65,7 +65,7 @@ export class Qemu implements Vmm {
       return machine;
     } catch (error) {
       signal.throwIfAborted();
-      if (error instanceof WrennError) throw error;
+      if (error instanceof WrennError && !hasReason(error, 'VMM_DIED', 'VMM_STUCK')) throw error;
       const said = (await readFile(paths.log, 'utf8')).trim().slice(-500);
       throw new WrennError('VMM_START_FAILED', `QEMU did not start: ${said || messageOf(error)}`, { cause: error });
     }

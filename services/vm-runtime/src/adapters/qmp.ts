@@ -3,6 +3,7 @@
 import { type Socket, connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { WrennError } from '@wrenn/kit/errors';
 import { z } from 'zod';
 
 const maxLineBytes = 1024 * 1024;
@@ -36,7 +37,7 @@ export class Qmp {
     this.closed = new Promise((resolve) => socket.once('close', () => resolve()));
     socket.setEncoding('utf8').on('data', (text: string) => this.#receive(text));
     socket.on('error', () => socket.destroy());
-    void this.closed.then(() => this.#failAll(new Error('the QMP connection is closed')));
+    void this.closed.then(() => this.#failAll(ended()));
   }
 
   // Connects as soon as the socket accepts; polls as long as `isAlive` says and the signal lets it.
@@ -66,6 +67,7 @@ export class Qmp {
     }
   }
 
+  // Errors: VMM_DIED and VMM_STUCK of a QEMU that ended, or did not answer in time; what QEMU answers is an untyped one.
   async execute(
     command: string,
     args: Readonly<Record<string, unknown>> = {},
@@ -74,19 +76,16 @@ export class Qmp {
     const id = this.#nextId++;
     const reply = Promise.withResolvers<unknown>();
     this.#waiting.set(id, reply);
-    const timer = setTimeout(() => reply.reject(new Error(`QEMU did not answer ${command} in time`)), limitMs);
+    const silent = () => reply.reject(new WrennError('VMM_STUCK', `QEMU did not answer ${command} in time`));
+    const timer = setTimeout(silent, limitMs);
     try {
-      if (this.isClosed) throw new Error('the QMP connection is closed');
+      if (this.#socket.destroyed) throw ended();
       this.#socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
       return await reply.promise;
     } finally {
       clearTimeout(timer);
       this.#waiting.delete(id);
     }
-  }
-
-  get isClosed(): boolean {
-    return this.#socket.destroyed;
   }
 
   close(): void {
@@ -115,6 +114,10 @@ export class Qmp {
   #failAll(error: Error): void {
     for (const waiting of this.#waiting.values()) waiting.reject(error);
   }
+}
+
+function ended(): WrennError {
+  return new WrennError('VMM_DIED', 'QEMU ended: its QMP connection is closed');
 }
 
 function parseLine(line: string) {

@@ -195,7 +195,7 @@ async function goOnAtFirst(machine: Machine): Promise<void> {
   try {
     await machine.goOn();
   } catch (error) {
-    throw hasReason(error, 'VMM_DIED') ? stoppedStarting(error) : error;
+    throw hasReason(error, 'VMM_DIED', 'VMM_STUCK') ? stoppedStarting(error) : error;
   }
 }
 

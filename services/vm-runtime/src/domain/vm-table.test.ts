@@ -372,6 +372,64 @@ test.each([
   expect(snapshots.staged.size).toBe(0);
 });
 
+test('a VM that could not be frozen, and stands still, is not served until it goes on', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const { sandboxId } = wanted;
+  const machine = machineOf(sandboxId);
+  machine.freezeFailure = machine.goOnFailure = new WrennError('VMM_STUCK', 'no answer');
+  const paused = vms.snapshot(sandboxId, orderOf(false), caller);
+  await vi.waitFor(() => expect(vms.list()[0]?.state.name).toBe('thawing'));
+  const waiting = vms.serving(sandboxId);
+  // What would freeze it meanwhile must not be made to go on in the midst of it.
+  await expect(vms.snapshot(sandboxId, orderOf(false), caller)).rejects.toMatchObject({
+    reason: 'SANDBOX_NOT_RUNNING',
+  });
+  machine.freezeFailure = machine.goOnFailure = undefined;
+  await expect(paused).rejects.toMatchObject({ reason: 'VMM_STUCK' });
+  expect((await waiting).machine).toBe(machine);
+  expect([machine.isStopped, agent.isQuiet, bulk.guests.has(sandboxId)]).toEqual([false, false, true]);
+  expect([...journal.records.values()].map(({ phase }) => phase)).toEqual(['running']);
+});
+
+test.each(['before', 'after'])('a VM that gives no sign from %s its freeze on is found stuck', async (when) => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const machine = machineOf(wanted.sandboxId);
+  const stand = Promise.withResolvers<void>();
+  machine.whileFreezing = () => stand.promise;
+  machine.freezeFailure = machine.goOnFailure = new WrennError('VMM_STUCK', 'no answer');
+  const paused = vms.snapshot(wanted.sandboxId, orderOf(false), caller).catch((error: unknown) => error);
+  const silence = () => (machine.isHealthy = agent.isHealthy = false);
+  if (when === 'before') silence();
+  // Longer than the watchdog takes.
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  expect(vms.list()[0]?.state.name).toBe('freezing');
+  silence();
+  stand.resolve();
+  await vi.waitFor(() => expect(vms.list()[0]?.state).toMatchObject({ name: 'dead', death: { reason: 'VMM_STUCK' } }));
+  expect(await paused).toMatchObject({ reason: 'VMM_STUCK' });
+  await vms.destroy(wanted.sandboxId);
+  expect(held()).toEqual([0, 0, 0, 0]);
+});
+
+test('a VM that was destroyed while it did not go on is released', async () => {
+  const vms = table();
+  const wanted = spec();
+  await vms.create(wanted, caller);
+  const machine = machineOf(wanted.sandboxId);
+  machine.freezeFailure = machine.goOnFailure = new WrennError('VMM_STUCK', 'no answer');
+  const paused = vms.snapshot(wanted.sandboxId, orderOf(false), caller).catch((error: unknown) => error);
+  await vi.waitFor(() => expect(vms.list()[0]?.state.name).toBe('thawing'));
+  await vms.destroy(wanted.sandboxId);
+  expect(held()).toEqual([0, 0, 0, 0]);
+  expect(await paused).toMatchObject({ reason: 'VMM_STUCK' });
+  await vms.create(wanted, caller);
+  expect(held()).toEqual([1, 1, 1, 1]);
+});
+
 test('a VM that ends while it is frozen is told as that', async () => {
   const vms = table();
   const wanted = spec();

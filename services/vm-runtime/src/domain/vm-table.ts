@@ -44,7 +44,7 @@ interface Vm {
   readonly giveUp: AbortController;
   state: VmState;
   operation: Promise<unknown>;
-  // Settles when it is no longer being frozen to go on.
+  // Settles when one that was frozen to go on, or that could not be frozen, does go on.
   goingOn?: Promise<unknown>;
 }
 
@@ -65,6 +65,9 @@ export interface VmTableParts extends BootParts {
 
 // A restore that nobody waits for: of a VM that was frozen to go on.
 const goOnLimitMs = 60_000;
+// How long the caller of a freeze that failed waits for its VM to go on.
+const thawAnswerLimitMs = 5000;
+const thawPauseMs = 1000;
 // What a pause still has to do elsewhere before its caller is answered takes less. Until then it has the processors to
 // itself, of which the kernel takes its time to end a VMM.
 const answerFirstMs = 20;
@@ -84,7 +87,7 @@ export class VmTable {
     return [...this.#vms.values()].filter(({ state }) => state.name !== 'frozen');
   }
 
-  // For a call on a VM: one that is being frozen to go on has it wait for that. One that is being paused refuses it
+  // For a call on a VM: one that is being frozen to go on, or goes on again, has it wait for that. One that is being paused refuses it
   // as something not begun, which may be asked again once it is resumed. Errors: those of `running`.
   async serving(sandboxId: SandboxId): Promise<RunningVm> {
     await this.#vms.get(sandboxId)?.goingOn;
@@ -119,7 +122,8 @@ export class VmTable {
   }
 
   // Returns once the VM is frozen or, to keep it running, goes on from its snapshot; a paused VM becomes one, and what it
-  // held is released, behind that. An error before it is frozen leaves it running.
+  // held is released, behind that. After an error before it is frozen it goes on: mostly before this throws, and as soon as
+  // it can where it stands still.
   async snapshot(
     sandboxId: SandboxId,
     order: FreezeOrder,
@@ -201,7 +205,7 @@ export class VmTable {
   // Stops watching; the VMs themselves run on and are adopted by the next life.
   close(): void {
     this.#closed.abort();
-    for (const { state } of this.#vms.values()) if (state.name === 'running') state.agent.close('VMM_DIED');
+    for (const { state } of this.#vms.values()) if (isUp(state)) state.agent.close('VMM_DIED');
   }
 
   async #boot(vm: Vm, spec: VmSpec, caller: CallDeadline, timer: StageTimer, frozen?: VmRecord): Promise<void> {
@@ -212,6 +216,7 @@ export class VmTable {
       const running = await bootVm(this.#parts, spec, begun, caller, undo, timer);
       undo.commit();
       this.#enterRunning(vm, running);
+      this.#watch(vm, running);
     } catch (error) {
       this.#parts.log.warn({ err: error, sandbox: spec.sandboxId }, 'vm not made');
       await this.#release(vm, undo);
@@ -227,20 +232,17 @@ export class VmTable {
     timer: StageTimer,
   ): Promise<FrozenRecord> {
     const createdAtMs = vm.createdAt.getTime();
-    const { guestAddress, accessToken } = running.facts;
     await drainVm(this.#parts.bulk, running, caller, timer, this.#parts.log);
     this.#parts.bulk.remove(vm.sandboxId, 'SANDBOX_PAUSED');
     this.#parts.consoles.remove(vm.sandboxId);
     try {
       await freezeVm(this.#parts, running, createdAtMs, order, caller, timer);
     } catch (error) {
-      this.#parts.log.warn({ err: error, sandbox: vm.sandboxId }, 'vm not frozen; it runs on');
-      addEvent('vm runs on', { 'error.type': typeOf(error) });
-      vm.state = { ...running, name: 'running' };
-      this.#parts.bulk.add(vm.sandboxId, guestAddress, accessToken);
-      this.#parts.consoles.add(vm.sandboxId, running.machine);
-      // It may have died meanwhile, when nobody was to be told.
-      void running.machine.ended.then((death) => this.#die(vm, running, death));
+      this.#parts.log.warn({ err: error, sandbox: vm.sandboxId }, 'vm not frozen; it goes on');
+      addEvent('vm goes on', { 'error.type': typeOf(error) });
+      const thawed = this.#thaw(vm, running);
+      if (!vm.giveUp.signal.aborted) vm.operation = vm.goingOn = thawed;
+      await Promise.race([thawed, sleep(thawAnswerLimitMs, undefined, { ref: false })]);
       throw error;
     }
     return { sandboxId: vm.sandboxId, createdAtMs, phase: 'frozen', facts: running.facts, order };
@@ -328,7 +330,7 @@ export class VmTable {
     const { sandboxId } = vm;
     if (this.#vms.get(sandboxId) !== vm) return;
     const { journal, slots, disks, vmm, bulk, consoles, log } = this.#parts;
-    if (vm.state.name === 'running') vm.state.agent.close('VMM_DIED');
+    if (isUp(vm.state)) vm.state.agent.close('VMM_DIED');
     vm.state = { name: 'stopping' };
     bulk.remove(sandboxId, 'VMM_DIED');
     consoles.remove(sandboxId);
@@ -392,39 +394,57 @@ export class VmTable {
     }
     this.#vms.set(sandboxId, vm);
     const running = { machine, facts, agent: agents.dial(facts.guestAddress, facts.accessToken) };
-    this.#enterRunning(vm, running);
+    this.#watch(vm, running);
+    if (record.phase === 'freezing') vm.operation = vm.goingOn = this.#thaw(vm, running);
+    else this.#enterRunning(vm, running);
     log.info({ sandbox: sandboxId, pid: machine.processes.vmm.pid }, 'vm adopted');
-    if (record.phase === 'freezing') vm.operation = this.#thaw(vm, running);
   }
 
-  // One that an earlier life had begun to freeze. If it cannot be made to go on, the watchdog finds it.
+  // From a freeze that did not get as far as `frozen`, in this life or an earlier one. The guest's processes stand still
+  // until it is done, so it is tried until it is, or the VM is over.
   async #thaw(vm: Vm, running: RunningVm): Promise<void> {
-    try {
-      await goOn(this.#parts, running, vm.createdAt.getTime());
-    } catch (error) {
-      this.#parts.log.error({ err: error, sandbox: vm.sandboxId }, 'a half-frozen vm does not go on');
+    const stand = { ...running, name: 'thawing' } as const;
+    vm.state = stand;
+    // It may have died while it was frozen, when nobody was to be told.
+    void running.machine.ended.then((death) => this.#die(vm, running, death));
+    const life = this.#lifeOf(vm);
+    while (vm.state === stand && !life.aborted) {
+      try {
+        await goOn(this.#parts, running, vm.createdAt.getTime());
+        if (vm.state === stand) this.#enterRunning(vm, running);
+      } catch (error) {
+        this.#parts.log.error({ err: error, sandbox: vm.sandboxId }, 'a half-frozen vm does not go on yet');
+        await sleep(thawPauseMs, undefined, { signal: life }).catch(() => undefined); // Aborted: it is over.
+      }
     }
   }
 
   #enterRunning(vm: Vm, running: RunningVm): void {
-    const { machine, agent, facts } = running;
-    vm.state = { name: 'running', ...running };
-    this.#parts.bulk.add(vm.sandboxId, facts.guestAddress, facts.accessToken);
-    this.#parts.consoles.add(vm.sandboxId, machine);
+    vm.state = { ...running, name: 'running' };
+    this.#parts.bulk.add(vm.sandboxId, running.facts.guestAddress, running.facts.accessToken);
+    this.#parts.consoles.add(vm.sandboxId, running.machine);
+  }
+
+  #watch(vm: Vm, running: RunningVm): void {
+    const { machine, agent } = running;
     const over = new AbortController();
-    const watched = AbortSignal.any([this.#closed.signal, vm.giveUp.signal, over.signal]);
+    const watched = AbortSignal.any([this.#lifeOf(vm), over.signal]);
     const signs = {
       vmmAnswers: (limitMs: number) => machine.isAnswering(limitMs),
       agentAnswers: (limitMs: number) => agent.isAnswering(limitMs),
     };
     void machine.ended.then((death) => this.#die(vm, running, death)).finally(() => over.abort());
-    void untraced(() => untilStuck(signs, watched, this.#parts.watchdogTimes)).then((isStuck) => {
-      if (isStuck) this.#die(vm, running, { reason: 'VMM_STUCK', message: 'neither QEMU nor the guest answers' });
+    const stuck = { reason: 'VMM_STUCK', message: 'neither QEMU nor the guest answers' } as const;
+    void untraced(async () => {
+      // What becomes of one that is stuck while it is frozen is for the freeze to say: it is watched on.
+      while (vm.state.name !== 'dead' && (await untilStuck(signs, watched, this.#parts.watchdogTimes))) {
+        this.#die(vm, running, stuck);
+      }
     });
   }
 
   #die(vm: Vm, { machine, agent }: RunningVm, death: Death): void {
-    if (vm.state.name !== 'running' || vm.state.machine !== machine) return;
+    if (!isUp(vm.state) || vm.state.machine !== machine) return;
     this.#parts.log.warn({ sandbox: vm.sandboxId, ...death }, 'vm died');
     this.#parts.died?.(death);
     agent.close('VMM_DIED');
@@ -442,6 +462,11 @@ function newVm(sandboxId: SandboxId, createdAt: Date): Vm {
     state: { name: 'starting' },
     operation: Promise.resolve(),
   };
+}
+
+// Not being frozen, and not over.
+function isUp(state: VmState): state is Extract<VmState, RunningVm> {
+  return state.name === 'running' || state.name === 'thawing';
 }
 
 function notHere(sandboxId: SandboxId): WrennError {

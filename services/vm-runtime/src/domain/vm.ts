@@ -78,7 +78,8 @@ export interface RunningVm {
 
 export type VmState =
   | { readonly name: 'starting' | 'stopping' }
-  | ({ readonly name: 'running' | 'freezing' } & RunningVm)
+  // `thawing`: it could not be frozen, and does not run again yet.
+  | ({ readonly name: 'running' | 'freezing' | 'thawing' } & RunningVm)
   // For good: the store is still to take its files, which are its snapshot, and what it held is being released.
   | { readonly name: 'frozen' }
   | { readonly name: 'dead'; readonly death: Death; readonly machine?: Machine };
