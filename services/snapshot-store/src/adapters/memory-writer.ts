@@ -1,6 +1,6 @@
 // Writes what one generation changed of its parent's memory: `memfile.<build>`, its sums and the new header.
 // For worker threads: it reads and writes synchronously, in chunks.
-import { closeSync, fsyncSync, openSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, fdatasyncSync, fsyncSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 
@@ -32,6 +32,9 @@ export interface WrittenMemory {
 }
 
 const chunkBlocks = 512;
+// Written out before there is more: whoever else makes something durable on that disk, as the database does, may have to
+// wait for all that lies in front of it.
+const backlogBytes = 16 * 2 ** 20;
 const zeroBlock = Buffer.alloc(blockBytes);
 
 // Synchronous, and calls `goOn` between chunks, which throws when the work is not wanted any more.
@@ -170,5 +173,6 @@ class BlockWriter implements Disposable {
     for (let at = 0; at < this.#filled;) at += writeSync(this.#fd, this.#buffer, at, this.#filled - at, null);
     this.#written += this.#filled;
     this.#filled = 0;
+    if (this.#written % backlogBytes === 0) fdatasyncSync(this.#fd);
   }
 }
