@@ -13,7 +13,8 @@ const template = 'minimal';
 const createRounds = 9;
 const execBlocks = 20;
 const blockRounds = 20;
-const warmUpBlocks = 15; // Until every process on the way runs compiled code.
+// Until every process on the way runs compiled code, which goes on for as long as that.
+const warmUpRounds = 1000;
 
 export const spineCreate: Measurement = {
   ids: ['spine.create_ratio', 'spine.create_ms', 'spine.raw_boot_ms', 'spine.destroy_ms'],
@@ -65,25 +66,25 @@ export const spineExec: Measurement = {
     const plain = new PlainClient(Number(firstPlain.told));
     const throughPlain = () => plain.runTrue(guest.id);
     const times = { agent: [] as number[], mesh: [] as number[], bare: [] as number[], plain: [] as number[] };
-    for (let block = -warmUpBlocks; block < execBlocks; block++) {
+    for (let round = 0; round < warmUpRounds; round++) {
+      for (const way of [straight, throughMesh, throughBare, throughPlain]) await way();
+    }
+    for (let block = 0; block < execBlocks; block++) {
       let agentMs = 0;
       // One behind the other, each as often behind the other way: a guest that has waited takes a millisecond longer.
       for (let round = 0; round <= blockRounds; round++) {
         agentMs = await timed(straight);
         const meshMs = await timed(throughMesh);
-        if (block < 0 || round === 0) continue;
+        if (round === 0) continue;
         times.agent.push(agentMs);
         times.mesh.push(meshMs);
       }
       for (let round = 0; round < blockRounds; round++) {
         // At rest for as long as a command takes, as the mesh's processes are while one runs.
         await sleep(agentMs);
-        const bareMs = await timed(throughBare);
+        times.bare.push(await timed(throughBare));
         await sleep(agentMs);
-        const plainMs = await timed(throughPlain);
-        if (block < 0) continue;
-        times.bare.push(bareMs);
-        times.plain.push(plainMs);
+        times.plain.push(await timed(throughPlain));
       }
     }
     bare.close();
