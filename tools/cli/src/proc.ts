@@ -39,8 +39,17 @@ export async function endProcess(
 }
 
 function parentOf(pid: number): number {
+  return Number(statOf(pid)?.[1] ?? 0);
+}
+
+export function leadsSession(pid: number): boolean {
+  return Number(statOf(pid)?.[3]) === pid;
+}
+
+// From the state on; the name before it may hold anything.
+function statOf(pid: number): string[] | undefined {
   const stat = readProcFile(`/proc/${pid}/stat`);
-  return Number(stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[1] ?? 0);
+  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
 }
 
 // A process may end between being listed and being read: then there is nothing to say about it.

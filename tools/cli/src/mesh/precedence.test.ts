@@ -40,6 +40,20 @@ test('what comes first does not pass that on to what it starts', async () => {
   }
 });
 
+test('a session that it does not lead is left as it is', async () => {
+  const leader = spawn('sh', ['-c', 'sleep 60 & echo $!; wait'], { detached: true });
+  try {
+    const [started] = (await once(leader.stdout, 'data')) as [Buffer];
+    const pid = Number(String(started));
+    await givePrecedence(pid, 'commands');
+    expect(getPriority(pid)).toBe(-10);
+    const session = `/proc/${pid}/autogroup`;
+    if (existsSync(session)) expect(readFileSync(session, 'utf8')).toContain(' nice 0\n');
+  } finally {
+    process.kill(-(leader.pid ?? 0), 'SIGKILL');
+  }
+});
+
 test('a process that has ended is told of', async () => {
   await expect(givePrecedence(2 ** 22, 'bytes')).rejects.toThrow(/ESRCH/);
 });
