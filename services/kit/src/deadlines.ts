@@ -6,12 +6,16 @@ import type { CallContext, Metadata } from 'nice-grpc-common';
 export interface CallDeadline {
   readonly signal: AbortSignal; // Aborts when the caller leaves or the deadline passes.
   readonly deadlineAtMs: number; // Date.now() clock; Infinity for a stream without a deadline.
+  readonly isOwnLimit?: boolean; // As of an outbound call.
 }
 
 // Options of an outbound call. A unary call must have a deadline; a stream may live as long as its signal.
 export interface OutboundCall {
   readonly signal?: AbortSignal;
   readonly deadlineAtMs?: number;
+  // The one who asked has more time than that: a callee that does not answer by then is SERVICE_UNAVAILABLE, since to
+  // allow more time, as DEADLINE_EXCEEDED has it, would not help.
+  readonly isOwnLimit?: boolean;
   // How long it may wait, not yet sent, for a callee that is away. Unset: for one more attempt to connect.
   readonly awaitPeerMs?: number;
 }
@@ -92,7 +96,11 @@ export class Patience {
 
 // An outbound call on behalf of an inbound one: at most `capMs` from now and never past the caller.
 export function within(caller: CallDeadline, capMs: number): CallDeadline {
-  return { signal: caller.signal, deadlineAtMs: Math.min(caller.deadlineAtMs, Date.now() + capMs) };
+  const { signal, deadlineAtMs, isOwnLimit = false } = caller;
+  const capAtMs = Date.now() + capMs;
+  return capAtMs < deadlineAtMs
+    ? { signal, deadlineAtMs: capAtMs, isOwnLimit: true }
+    : { signal, deadlineAtMs, isOwnLimit };
 }
 
 // An outbound call of the service's own, on behalf of nobody.

@@ -51,7 +51,7 @@ export const codeOf = {
   VMM_STUCK: Status.UNAVAILABLE, // The sandbox's virtual machine gives no answer; after 12 s of that it is given up. Do: try again, and look at the host's load if it stays.
   SANDBOX_PAUSED: Status.UNAVAILABLE, // The sandbox was paused meanwhile. Do: resume it, then connect to the process again.
   AGENT_UNREACHABLE: Status.UNAVAILABLE, // The agent in the guest does not answer. Do: try again; the guest may be overloaded.
-  SERVICE_UNAVAILABLE: Status.UNAVAILABLE, // A service of the mesh is down, starting, or out of descriptors. Do: try again, with a request_id where it creates.
+  SERVICE_UNAVAILABLE: Status.UNAVAILABLE, // A service of the mesh is down, starting, silent, or out of descriptors. Do: try again, with a request_id where it creates.
   DATABASE_UNAVAILABLE: Status.UNAVAILABLE, // The database is down, or answered nothing for a second. Do: try again; running sandboxes go on.
   DEADLINE_EXCEEDED: Status.DEADLINE_EXCEEDED, // The deadline of the call passed before it was done. Do: allow more time; what was begun is undone, unless it has a request_id.
   CANCELLED: Status.CANCELLED, // The caller left, or the connection broke. Do: nothing, or call again.

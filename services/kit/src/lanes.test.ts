@@ -3,7 +3,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import { LogService } from '@wrenn/proto/wrenn/v1/log';
 import { describe, expect, test } from 'vitest';
 
-import { type OutboundCall, inMs } from './deadlines.ts';
+import { type OutboundCall, inMs, within } from './deadlines.ts';
 import { type LaneName, Lanes } from './lanes.ts';
 import { openLog } from './log.ts';
 import { RpcServer } from './rpc-server.ts';
@@ -102,6 +102,20 @@ test('a callee that accepts and says nothing costs the deadline, not more', asyn
     reason: 'DEADLINE_EXCEEDED',
   });
   expect(Date.now() - startMs).toBeLessThan(3000);
+  one.close();
+});
+
+test('a callee that is silent for longer than it is given is away, whatever time the caller has', async () => {
+  await using mute = await muteServer();
+  const one = new Lanes(`127.0.0.1:${mute.port}`, 'mute');
+  const { signal } = new AbortController();
+  const call = (capMs: number, callerMs: number) =>
+    one.client('control', LogService).readConsole({}, within({ signal, deadlineAtMs: Date.now() + callerMs }, capMs));
+  const silence = { reason: 'SERVICE_UNAVAILABLE', message: 'mute did not answer in time' };
+  await Promise.all([
+    expect(call(300, 60_000)).rejects.toMatchObject(silence),
+    expect(call(60_000, 300)).rejects.toMatchObject({ reason: 'DEADLINE_EXCEEDED' }),
+  ]);
   one.close();
 });
 

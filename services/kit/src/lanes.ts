@@ -5,7 +5,7 @@ import type { GenService, GenServiceMethods } from '@bufbuild/protobuf/codegenv2
 import { type Client, type ClientFactory, type ClientMiddleware, Metadata, createClientFactory } from 'nice-grpc';
 
 import { type OutboundCall, Patience, abortsBy, isOutOfTime, setGrpcTimeout } from './deadlines.ts';
-import { WrennError } from './errors.ts';
+import { WrennError, hasReason } from './errors.ts';
 import { type PeerReasons, fromClientError } from './rpc-errors.ts';
 import { type PassingDefinition, type RpcDefinition, passingDefinition, rpcDefinition } from './rpc-adapter.ts';
 import { WatchedSteps } from './rpc-steps.ts';
@@ -106,7 +106,7 @@ function outbound(
 ): ClientMiddleware<OutboundCall> {
   const reporter = peerReasons && peer.replace(/^the /, '');
   return (call, options) => {
-    const { deadlineAtMs = Infinity, awaitPeerMs = 0, onHeader, onTrailer, ...rest } = options;
+    const { deadlineAtMs = Infinity, isOwnLimit, awaitPeerMs = 0, onHeader, onTrailer, ...rest } = options;
     const isWatched = abortsBy(rest.signal, deadlineAtMs);
     const metadata = Metadata(rest.metadata);
     const span = clientSpan(call.method.path, load, metadata, call.request);
@@ -142,9 +142,11 @@ function outbound(
       came: (message) => span?.came(message),
       failed(error) {
         const isLate = patience?.isOver ?? (isWatched && rest.signal?.aborted && isOutOfTime({ deadlineAtMs }));
-        const failure = isLate
+        const told = isLate
           ? new WrennError('DEADLINE_EXCEEDED', `${peer} did not answer in time`, { cause: error })
           : fromClientError(error, trailer, peer, peerReasons);
+        const isSilence = isOwnLimit && hasReason(told, 'DEADLINE_EXCEEDED');
+        const failure = isSilence ? new WrennError('SERVICE_UNAVAILABLE', told.message, { cause: told }) : told;
         span?.failed(failure);
         return failure;
       },

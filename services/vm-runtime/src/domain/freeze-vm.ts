@@ -1,7 +1,6 @@
 // Freezes a running VM into a snapshot. Until the journal says `frozen` the VM is to go on after any failure; from then
 // on the frozen files are the VM, and whatever fails is done again until the snapshot is staged.
-import { type CallDeadline, inMs, isOutOfTime, within } from '@wrenn/kit/deadlines';
-import { WrennError, hasReason } from '@wrenn/kit/errors';
+import { type CallDeadline, inMs, within } from '@wrenn/kit/deadlines';
 import { failpoint } from '@wrenn/kit/failpoint';
 import type { Log } from '@wrenn/kit/log';
 import type { StageTimer } from '@wrenn/kit/stage-timer';
@@ -9,7 +8,6 @@ import { inSpan, setAttributes } from '@wrenn/kit/telemetry/span';
 import type { Snapshot } from '@wrenn/proto/wrenn/snapshotstore/v1/snapshotstore';
 
 import type { BootParts } from './boot-vm.ts';
-import type { GuestAgent } from './guest-agent.ts';
 import type { BulkServer, FreezeOrder, FrozenRecord, RunningVm } from './vm.ts';
 import { whileAway } from './while-away.ts';
 
@@ -56,23 +54,12 @@ export async function freezeVm(
     await failpoint('vm.freeze.begun');
     return machine.readyFreeze();
   });
-  await timer.time('quiesce', () => standStill(agent, caller));
+  await timer.time('quiesce', () => agent.quiesce(within(caller, quiesceLimitMs)));
   await failpoint('vm.freeze.quiesced');
   await freezing.carryOut(timer);
   await failpoint('vm.freeze.saved');
   await timer.time('journal', () => parts.journal.write({ ...record, phase: 'frozen', order }));
   await failpoint('vm.freeze.journalled');
-}
-
-async function standStill(agent: GuestAgent, caller: CallDeadline): Promise<void> {
-  try {
-    await agent.quiesce(within(caller, quiesceLimitMs));
-  } catch (error) {
-    // Past our own limit: to give it more time would not help the caller.
-    if (!hasReason(error, 'DEADLINE_EXCEEDED') || isOutOfTime(caller)) throw error;
-    const message = `the guest did not come to a stand within ${quiesceLimitMs} ms`;
-    throw new WrennError('AGENT_UNREACHABLE', message, { cause: error });
-  }
 }
 
 // Undoes a freeze that failed, as far as it had come; may be done again.
