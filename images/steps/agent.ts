@@ -10,7 +10,9 @@ const binary = `${crate}/target/x86_64-unknown-linux-gnu/release/wrenn-agent`;
 
 export function agentStep(root: string): Step {
   const sources = ['src', 'build.rs', 'Cargo.toml', 'Cargo.lock', '.cargo'].map((path) => `${crate}/${path}`);
-  const inputs: Inputs = { root, paths: [...sources, 'proto', 'images/steps/agent.ts'] };
+  // What its build.rs compiles, and what that may import.
+  const protos = ['process', 'filesystem', 'wrenn/agent', 'third_party'].map((path) => `proto/${path}`);
+  const inputs: Inputs = { root, paths: [...sources, ...protos, 'images/steps/agent.ts'] };
   return {
     name: 'agent',
     inputs,
