@@ -87,8 +87,8 @@ export class VmTable {
     return [...this.#vms.values()].filter(({ state }) => state.name !== 'frozen');
   }
 
-  // For a call on a VM: one that is being frozen to go on, or goes on again, has it wait for that. One that is being paused refuses it
-  // as something not begun, which may be asked again once it is resumed. Errors: those of `running`.
+  // For a call on a VM: one that is being frozen to go on, or thawed, has it wait for that. One that is being paused
+  // refuses it as something not begun, which may be asked again once it is resumed. Errors: those of `running`.
   async serving(sandboxId: SandboxId): Promise<RunningVm> {
     await this.#vms.get(sandboxId)?.goingOn;
     return this.running(sandboxId);
