@@ -121,9 +121,9 @@ export class VmTable {
     return { vm, stages: timer.stages };
   }
 
-  // Returns once the VM is frozen or, to keep it running, goes on from its snapshot; a paused VM becomes one, and what it
-  // held is released, behind that. After an error before it is frozen it goes on: mostly before this throws, and as soon as
-  // it can where it stands still.
+  // Returns once the VM is frozen or, to keep it running, goes on from its snapshot; a paused VM becomes one, and what
+  // it held is released, behind that. After an error before it is frozen it goes on: mostly before this throws, and as
+  // soon as it can where it stands still.
   async snapshot(
     sandboxId: SandboxId,
     order: FreezeOrder,
