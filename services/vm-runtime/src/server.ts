@@ -23,6 +23,7 @@ import {
 } from '@wrenn/proto/wrenn/vmruntime/v1/vmruntime';
 
 import type { ConsoleLogs } from './domain/console-logs.ts';
+import { killLimitMs } from './domain/exec.ts';
 import type { MemorySource as DomainSource } from './domain/memory-source.ts';
 import type { Snapshots } from './domain/snapshot.ts';
 import { takeSnapshot } from './domain/take-snapshot.ts';
@@ -36,13 +37,14 @@ const consoleTailBytes = 65_536;
 const commitLimitMs = 600_000;
 const listLimitMs = 5000;
 const deleteLimitMs = 30_000;
+const answerMs = 5000;
 
 export const deadlinesMs: NonNullable<RpcServerOptions['deadlinesMs']> = {
   'VmRuntimeService/CreateVm': 120_000,
   'VmRuntimeService/DestroyVm': 60_000,
   'VmRuntimeService/SnapshotVm': 600_000,
   'VmRuntimeService/GetSnapshot': 600_000,
-  'ProcessService/Exec': (request) => execTimeoutMs(request) + 10_000,
+  'ProcessService/Exec': (request) => execTimeoutMs(request) + killLimitMs + answerMs,
 };
 
 // As figures name them.

@@ -36,7 +36,7 @@ export class Guest {
       maxOutputBytes,
       ...(timeoutMs !== undefined && { timeout: durationOfMs(timeoutMs) }),
     };
-    const result = await this.#mesh.client.processes.exec(request, inMs((timeoutMs ?? 60_000) + 15_000));
+    const result = await this.#mesh.client.processes.exec(request, inMs((timeoutMs ?? 60_000) + 25_000));
     const text = { out: Buffer.from(result.stdout).toString(), err: Buffer.from(result.stderr).toString() };
     return { ...result, ...text };
   }

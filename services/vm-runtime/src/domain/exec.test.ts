@@ -77,7 +77,7 @@ test('gives up on a command that does not die of SIGKILL', async () => {
     agent.isDeafToSignals = true;
     const running = exec(agent, { ...options, timeoutMs: 20 }, never);
     const outcome = expect(running).rejects.toMatchObject({ reason: 'AGENT_UNREACHABLE' });
-    await vi.advanceTimersByTimeAsync(6000);
+    await vi.advanceTimersByTimeAsync(16_000);
     await outcome;
   } finally {
     vi.useRealTimers();
