@@ -253,11 +253,11 @@ describe('an agent that never answers', () => {
     });
     const startedAtMs = Date.now();
     const request = { sandboxId, process: process_, timeout: durationOfMs(200) };
-    await expect(served.client.exec(request, inMs(15_000))).rejects.toMatchObject({ reason: 'AGENT_UNREACHABLE' });
-    expect(Date.now() - startedAtMs).toBeLessThan(8000);
+    await expect(served.client.exec(request, inMs(25_000))).rejects.toMatchObject({ reason: 'AGENT_UNREACHABLE' });
+    expect(Date.now() - startedAtMs).toBeLessThan(20_000);
     expect(served.liar.calls).toContain('/process.Process/SendSignal');
     await leavesNothing(served);
-  }, 20_000);
+  }, 30_000);
 });
 
 test(
@@ -339,13 +339,13 @@ describe('an agent that floods', () => {
     const neighbour = await serve(telling(started(), ended(1n)));
     const beforeBytes = process.memoryUsage().rss;
     const request = { sandboxId, process: process_, maxOutputBytes: 1000n, timeout: durationOfMs(1000) };
-    const flooded = served.client.exec(request, inMs(15_000)).catch((error: unknown) => error);
+    const flooded = served.client.exec(request, inMs(25_000)).catch((error: unknown) => error);
     await eventually('it floods', () => served.liar.calls.length > 0);
     await neighbour.client.exec({ sandboxId, process: process_ }, soon());
     expect(await flooded).toMatchObject({ reason: 'AGENT_UNREACHABLE' });
     expect(process.memoryUsage().rss - beforeBytes).toBeLessThan(200 * MiB);
     await leavesNothing(served);
-  }, 20_000);
+  }, 30_000);
 
   test('is held back while nobody reads', async () => {
     let sentBytes = 0;
