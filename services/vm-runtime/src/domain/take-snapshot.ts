@@ -3,9 +3,10 @@ import { WrennError, hasReason } from '@wrenn/kit/errors';
 import type { SandboxId } from '@wrenn/kit/ids';
 import { StageTimer } from '@wrenn/kit/stage-timer';
 
+import type { Taken } from './hosted-vm.ts';
 import type { Snapshots } from './snapshot.ts';
 import type { FreezeOrder } from './vm.ts';
-import type { Taken, VmTable } from './vm-table.ts';
+import type { VmTable } from './vm-table.ts';
 
 const askLimitMs = 5000;
 
