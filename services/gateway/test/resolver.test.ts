@@ -18,7 +18,23 @@ const hang = async (_request: unknown, { signal }: Call) => {
 test('a scheduler that hangs is unavailable long before the caller runs out of time', async () => {
   await using server = await serveTcp((serve) => serve(SchedulerService, { resolveSandbox: hang }));
   const scheduler = new LanePeer(server.address, 'scheduler', 'control');
-  await expect(sandboxResolver(scheduler, 100)(newSandboxId(), patient())).rejects.toMatchObject({
+  await expect(
+    sandboxResolver(scheduler, { silentMs: 100, wakeMs: 5000 })(newSandboxId(), patient()),
+  ).rejects.toMatchObject({
+    reason: 'SERVICE_UNAVAILABLE',
+  });
+  scheduler.close();
+});
+
+test('a wake that outlasts its limit is unavailable for a caller who has more time', async () => {
+  const resolveSandbox = async (request: unknown, call: Call) => {
+    call.sendHeader();
+    return hang(request, call);
+  };
+  await using server = await serveTcp((serve) => serve(SchedulerService, { resolveSandbox }));
+  const scheduler = new LanePeer(server.address, 'scheduler', 'control');
+  const limits = { silentMs: 5000, wakeMs: 200 };
+  await expect(sandboxResolver(scheduler, limits)(newSandboxId(), patient())).rejects.toMatchObject({
     reason: 'SERVICE_UNAVAILABLE',
   });
   scheduler.close();
@@ -38,7 +54,7 @@ test('a scheduler that says it is at work is waited for, longer than for a silen
   await sandboxResolver(scheduler)(newSandboxId(), patient());
   const slow = Promise.withResolvers<void>();
   waitFor = slow.promise;
-  const resolved = sandboxResolver(scheduler, 1000)(newSandboxId(), patient());
+  const resolved = sandboxResolver(scheduler, { silentMs: 1000, wakeMs: 5000 })(newSandboxId(), patient());
   // Longer than a silent one is waited for.
   setTimeout(() => slow.resolve(), 1500);
   expect(await resolved).toEqual({ interactive: 'h:1', bulk: 'h:2' });

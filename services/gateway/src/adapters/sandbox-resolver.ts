@@ -5,17 +5,16 @@ import { SchedulerService } from '@wrenn/proto/wrenn/scheduler/v1/scheduler';
 import type { ResolveSandbox } from '../domain/peers.ts';
 import type { LanePeer } from './lane-peer.ts';
 
-// Long enough for a busy scheduler, short enough to leave a call time to go on without it.
-const defaultSilentMs = 5000;
-// As long as a resume may take, which the scheduler says it is at.
-const wakeLimitMs = 65_000;
+// Long enough for a busy scheduler, short enough to leave a call time to go on without it; then as long as a resume may
+// take, which the scheduler says it is at.
+const defaultLimits = { silentMs: 5000, wakeMs: 65_000 };
 
-export function sandboxResolver(scheduler: LanePeer, silentMs = defaultSilentMs): ResolveSandbox {
+export function sandboxResolver(scheduler: LanePeer, { silentMs, wakeMs } = defaultLimits): ResolveSandbox {
   const client = scheduler.client(SchedulerService);
   return async (sandboxId, caller) => {
-    const { deadlineAtMs } = within(caller, wakeLimitMs);
+    const call = within(caller, wakeMs);
     const { hostAddress, hostBulkAddress } = await whileAlive('scheduler', silentMs, caller.signal, (alive) =>
-      client.resolveSandbox({ sandboxId }, { deadlineAtMs, ...alive }),
+      client.resolveSandbox({ sandboxId }, { ...call, ...alive }),
     );
     return { interactive: hostAddress, bulk: hostBulkAddress };
   };
@@ -25,7 +24,7 @@ export function sandboxResolver(scheduler: LanePeer, silentMs = defaultSilentMs)
 export function hostLocator(scheduler: LanePeer): ResolveSandbox {
   const client = scheduler.client(SchedulerService);
   return async (sandboxId, caller) => {
-    const call = within(caller, defaultSilentMs);
+    const call = within(caller, defaultLimits.silentMs);
     const { hostAddress, hostBulkAddress } = await client.resolveSandbox({ sandboxId, anyState: true }, call);
     return { interactive: hostAddress, bulk: hostBulkAddress };
   };
