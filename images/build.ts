@@ -1,6 +1,6 @@
 // Builds what a guest starts from, each step cached by the hash of its inputs.
 import { join } from 'node:path';
-import { Cache, type Step } from './cache.ts';
+import { Cache, cacheDir, type Step } from './cache.ts';
 import { Links } from './links.ts';
 import { readRecipes } from './recipe.ts';
 import { agentStep } from './steps/agent.ts';
@@ -11,7 +11,7 @@ import { templateStep } from './steps/template.ts';
 
 const root = join(import.meta.dirname, '..');
 const print = (text: string): void => void process.stdout.write(`images: ${text}\n`);
-const cache = new Cache(join(process.env['WRENN_CACHE_DIR'] ?? '/var/cache/wrenn', 'images'), print);
+const cache = new Cache(join(cacheDir, 'images'), print);
 const links = new Links(join(root, '.build/images'));
 
 async function provide(step: Step, link: string, file: string): Promise<string> {

@@ -7,6 +7,8 @@ import { runProgram } from '@wrenn/kit/run-program';
 import { hashInputs, type Inputs } from './inputs.ts';
 import { withLock } from './lock.ts';
 
+export const cacheDir = process.env['WRENN_CACHE_DIR'] ?? '/var/cache/wrenn';
+
 export type Say = (text: string) => void;
 
 export interface Step {
