@@ -8,6 +8,8 @@ import { takeSnapshot } from './take-snapshot.ts';
 
 let host: FakeHost;
 
+const failure = new WrennError('NO_SLOT_LEFT', 'none');
+
 beforeEach(() => {
   host = new FakeHost();
 });
@@ -26,6 +28,19 @@ test('refuses a second VM for one sandbox and leaves the first alone', async () 
   const { vms, wanted } = await host.runningVm();
   await expect(vms.create(wanted, caller)).rejects.toMatchObject({ reason: 'VM_EXISTS' });
   expect(vms.running(wanted.sandboxId).facts.guestAddress).toBe('10.11.0.1');
+});
+
+test.each([
+  ['the network', () => (host.slots.failure = failure)],
+  ['the disk', () => (host.disks.failure = failure)],
+  ['the VMM', () => (host.vmm.failure = failure)],
+  ['the agent', () => (host.agent.initFailure = failure)],
+])('leaves nothing behind when %s fails, not even what a failed call had made', async (_what, breakIt) => {
+  breakIt();
+  const vms = host.table();
+  await expect(vms.create(bootSpec(), caller)).rejects.toBe(failure);
+  expect(host.held()).toEqual([0, 0, 0, 0]);
+  expect(vms.list()).toEqual([]);
 });
 
 test.each([
