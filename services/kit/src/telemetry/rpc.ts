@@ -68,6 +68,7 @@ export function clientSpan(path: string, lane: LaneLoad, metadata: Metadata, req
   const traceparent = metadata.get(traceparentKey);
   if (typeof traceparent === 'string') load.awaitStream(traceparent);
   nameSandbox(span, request);
+  let tellReported: (() => void) | undefined;
   return {
     came(message) {
       load.answered();
@@ -77,13 +78,15 @@ export function clientSpan(path: string, lane: LaneLoad, metadata: Metadata, req
     reported(by, header) {
       const timing = header.get('server-timing');
       if (typeof timing !== 'string') return;
+      // A stream's header comes long before its end, in whose way this must not be.
       const [endMs, limitMs] = [nowMs(), performance.now() - load.startMs];
-      behindAnswer(() => addReportedSteps(span, by, timing, { endMs, limitMs }));
+      tellReported = () => addReportedSteps(span, by, timing, { endMs, limitMs });
     },
     end() {
       load.end();
       const [endMs, delayMs] = [nowMs(), loopDelayMs(load.startMs)];
       behindAnswer(() => {
+        tellReported?.();
         lane.figures.record(load, span.spanContext());
         if (span.isRecording()) span.setAttributes(loadAttributes(lane, load, delayMs));
         endSpan(span, endMs);
