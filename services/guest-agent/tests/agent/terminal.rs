@@ -98,20 +98,29 @@ fn viewers_who_come_in_the_midst_of_much_output_miss_nothing_of_it() {
     first.pid();
     first.until("line 100\r");
     // All of them read, since the slowest sets the pace.
+    let first = std::thread::spawn(move || first.until("over\r\n"));
+    let (midst, in_midst) = std::sync::mpsc::channel();
     let viewers: Vec<_> = (0..5)
         .map(|_| view(&agent))
         .map(|(mut viewer, _, contents, sequence)| {
-            std::thread::spawn(move || (viewer.until("over\r\n"), contents, sequence))
+            let midst = midst.clone();
+            std::thread::spawn(move || {
+                let some = viewer.until("00\r\nline ");
+                midst.send(()).unwrap();
+                (some, viewer.until("over\r\n"), contents, sequence)
+            })
         })
         .collect();
-    first.until("line 5000\r");
+    for _ in &viewers {
+        in_midst.recv_timeout(Duration::from_secs(60)).unwrap();
+    }
     scratch.file("stop", "", 0o644);
-    first.until("over\r\n");
+    first.join().unwrap();
     for viewer in viewers {
         // The last whole line of the picture, and what came behind it: one by one up to the last.
-        let (run, contents, sequence) = viewer.join().unwrap();
-        assert_eq!(run.sequences.first(), Some(&(sequence + 1)));
-        let behind = run.text();
+        let (some, rest, contents, sequence) = viewer.join().unwrap();
+        assert_eq!(some.sequences.first(), Some(&(sequence + 1)));
+        let behind = some.text() + &rest.text();
         let numbers: Vec<u32> =
             behind.split("line ").skip(1).filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
         assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "a line is missing");

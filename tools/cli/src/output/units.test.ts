@@ -49,11 +49,8 @@ describe('times', () => {
       '250 ms',
       '2.35 s',
     ]);
-    expect([formatAge(0), formatAge(59_400), formatAge(3_900_000), formatAge(90_061_000)]).toEqual([
-      '0s',
-      '59s',
-      '1h 5m',
-      '1d 1h',
+    expect([0, 59_400, 3_900_000, 90_061_000, 86_400_000 + 3_120_000].map(formatAge)).toEqual([
+      ...['0s', '59s', '1h 5m', '1d 1h', '1d'],
     ]);
   });
 });

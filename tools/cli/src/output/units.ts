@@ -34,7 +34,7 @@ export function formatMs(ms: number): string {
   return formatAge(ms);
 }
 
-// Coarse: the two largest units, as in `2h 5m`.
+// Coarse: the largest unit and the next one, as in `2h 5m`; without that where it is none, as in `3d`.
 export function formatAge(ms: number): string {
   const seconds = Math.max(0, Math.round(ms / 1000));
   const parts = [
@@ -43,8 +43,10 @@ export function formatAge(ms: number): string {
     [Math.floor(seconds / 60) % 60, 'm'],
     [seconds % 60, 's'],
   ] as const;
-  const shown = parts.filter(([count]) => count > 0).slice(0, 2);
-  return shown.length === 0 ? '0s' : shown.map(([count, unit]) => `${count}${unit}`).join(' ');
+  const largest = parts.findIndex(([count]) => count > 0);
+  if (largest === -1) return '0s';
+  const shown = parts.slice(largest, largest + 2).filter(([count]) => count > 0);
+  return shown.map(([count, unit]) => `${count}${unit}`).join(' ');
 }
 
 // `NAME=value`, given any number of times.

@@ -69,7 +69,10 @@ impl Events {
     /// Reads until the output so far holds `text`.
     pub fn until(&mut self, text: &str) -> Run {
         let mut run = Run::default();
-        while !run.text().contains(text) {
+        let mut searched = 0;
+        // Not all of it each time: what comes may be megabytes. It may come in pieces.
+        while !run.shown()[searched..].windows(text.len()).any(|at| at == text.as_bytes()) {
+            searched = run.shown().len().saturating_sub(text.len());
             let message = self.next().unwrap().unwrap_or_else(|| panic!("{text:?} comes before the end: {run:?}"));
             run.take(&message["event"]);
         }
@@ -108,6 +111,10 @@ impl Run {
 
     /// stdout or the terminal, as text.
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(if self.pty.is_empty() { &self.stdout } else { &self.pty }).into_owned()
+        String::from_utf8_lossy(self.shown()).into_owned()
+    }
+
+    fn shown(&self) -> &[u8] {
+        if self.pty.is_empty() { &self.stdout } else { &self.pty }
     }
 }
