@@ -100,6 +100,11 @@ export class HttpServers implements AsyncDisposable {
 
   async #start(program: string, args: string[], port: number): Promise<ChildProcess> {
     const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+    try {
+      await once(child, 'spawn');
+    } catch (cause) {
+      throw new Error(`${program} cannot be started; \`make bench\` installs it`, { cause });
+    }
     this.#started.push(child);
     const untilMs = performance.now() + startLimitMs;
     while (!(await isServed(port))) {
