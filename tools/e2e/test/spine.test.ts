@@ -46,7 +46,8 @@ test('a sandbox has the CPUs, memory, disk and environment it was asked for', as
     metadata: { owner: 'ada' },
   });
   expect(await guest.sh('grep -c ^processor /proc/cpuinfo')).toBe('2');
-  // Whatever else it could keep time by goes wrong on a busy host. For a second it is `tsc-early`: not calibrated to the end.
+  // Whatever else it could keep time by goes wrong on a busy host. For a second it is `tsc-early`: not calibrated to the
+  // end.
   const clock = () => guest.sh('cat /sys/devices/system/clocksource/clocksource0/current_clocksource');
   await eventually('the processor is its clock', async () => (await clock()) === 'tsc', 10_000);
   const memoryKiB = Number(await guest.sh("awk '/MemTotal/ { print $2 }' /proc/meminfo"));
