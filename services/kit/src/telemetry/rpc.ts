@@ -21,7 +21,7 @@ import { isSandboxId } from '../ids.ts';
 import { behindAnswer } from './behind-answer.ts';
 import { describeFailure, typeOf } from './failures.ts';
 import type { LaneCall, LaneLoad } from './lane-load.ts';
-import { loopDelayMs } from './process-load.ts';
+import { attendLoop, loopDelayMs } from './process-load.ts';
 import { addReportedSteps } from './server-timing.ts';
 import { endSpan, nowMs, startSpan } from './span.ts';
 
@@ -65,6 +65,7 @@ export function clientSpan(path: string, lane: LaneLoad, metadata: Metadata, req
   const span = startCall(path, SpanKind.CLIENT, active);
   propagation.inject(trace.setSpan(active, span), metadata, setter);
   const load = lane.begin();
+  const attendance = attendLoop();
   const traceparent = metadata.get(traceparentKey);
   if (typeof traceparent === 'string') load.awaitStream(traceparent);
   nameSandbox(span, request);
@@ -84,7 +85,7 @@ export function clientSpan(path: string, lane: LaneLoad, metadata: Metadata, req
     },
     end() {
       load.end();
-      const [endMs, delayMs] = [nowMs(), loopDelayMs(load.startMs)];
+      const [endMs, delayMs] = [nowMs(), loopDelayMs(attendance)];
       behindAnswer(() => {
         tellReported?.();
         lane.figures.record(load, span.spanContext());
@@ -108,14 +109,14 @@ export function serverSpan(path: string, metadata: Metadata, request: unknown): 
   const parent = propagation.extract(ROOT_CONTEXT, metadata, getter);
   const span = startCall(path, SpanKind.SERVER, parent);
   const context = trace.setSpan(parent, span);
-  const startMs = performance.now();
+  const attendance = attendLoop();
   nameSandbox(span, request);
   return {
     within: (step) => contextApi.with(context, step),
     came: (message) => nameSandbox(span, message),
     failed: (error) => setFailed(span, error, 'server'),
     end() {
-      const [endMs, delayMs] = [nowMs(), loopDelayMs(startMs)];
+      const [endMs, delayMs] = [nowMs(), loopDelayMs(attendance)];
       behindAnswer(() => {
         if (span.isRecording()) span.setAttribute('wrenn.event_loop.delay_ms', delayMs);
         endSpan(span, endMs);
