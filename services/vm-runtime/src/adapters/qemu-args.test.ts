@@ -27,11 +27,19 @@ test('tells the guest its TSC rate and denies the VMM what it does not need', ()
   expect(args).toContain(`-name wrenn-${launch.sandboxId}`);
 });
 
+const argsOn = (accelerator: 'tcg' | 'kvm') =>
+  machineArgs({ ...platform, accelerator }, launch, { ram: '/r', qmp: '/q' }).join(' ');
+
 test('an emulated guest keeps time by the TSC whatever its ticks do; under KVM the kernel judges by itself', () => {
-  const argsOf = (accelerator: 'tcg' | 'kvm') =>
-    machineArgs({ ...platform, accelerator }, launch, { ram: '/r', qmp: '/q' }).join(' ');
-  expect(argsOf('tcg')).toContain(' tsc=reliable ');
-  expect(argsOf('kvm')).not.toContain('tsc=reliable');
+  expect(argsOn('tcg')).toContain(' tsc=reliable ');
+  expect(argsOn('kvm')).not.toContain('tsc=reliable');
+});
+
+test('what emulation does slowly is kept from emulated guests alone: bytewise copies, random addresses, a fifth level', () => {
+  expect(argsOn('tcg')).toContain('-cpu max,-erms,-fsrm ');
+  expect(argsOn('tcg')).toContain(' norandmaps no5lvl ');
+  expect(argsOn('kvm')).toContain('-cpu host ');
+  expect(argsOn('kvm')).not.toMatch(/norandmaps|no5lvl|erms/);
 });
 
 test('the probe asks the agent to say so and end', () => {
