@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 
+import { passingBytes } from './heap-flags.ts';
 import { type MeshOptions, addressesOf, keepsTraces, portsFrom, ramDirFor } from './options.ts';
 import { inheritedEnv, planServices } from './service-plan.ts';
 
@@ -44,6 +45,11 @@ test('services start after those they call', () => {
 test('what commands pass through comes before guests, and bytes in number after them', () => {
   const precedence = Object.fromEntries(planServices(options).map((plan) => [plan.name, plan.precedence]));
   expect(precedence).toMatchObject({ gateway: 'commands', 'vm-runtime': 'commands', 'gateway-bulk': 'bytes' });
+});
+
+test('the heaps of those that pass bytes on are kept for that', () => {
+  const kept = planServices(options).filter(({ nodeFlags }) => nodeFlags === passingBytes);
+  expect(kept.map(({ name }) => name).sort()).toEqual(['edge-proxy', 'gateway', 'gateway-bulk', 'vm-runtime']);
 });
 
 test('no variable of the caller reaches a service, save those that find programs and collectors', () => {

@@ -2,6 +2,7 @@
 // variables and no other service's (they refuse what they do not know).
 import { join } from 'node:path';
 
+import { passingBytes } from './heap-flags.ts';
 import {
   type MeshAddresses,
   type MeshOptions,
@@ -21,6 +22,7 @@ export interface ServicePlan {
   readonly address: string;
   readonly speaks: 'grpc' | 'http';
   readonly precedence: Precedence;
+  readonly nodeFlags: readonly string[];
   readonly env: Readonly<Record<string, string>>;
 }
 
@@ -32,6 +34,8 @@ const precedenceOf: Partial<Record<ServiceName, Precedence>> = {
   'gateway-bulk': 'bytes',
   'trace-keeper': 'bytes',
 };
+
+const passesBytesOn: ReadonlySet<ServiceName> = new Set(['gateway', 'gateway-bulk', 'vm-runtime', 'edge-proxy']);
 
 // All sandboxes of a one-machine mesh stay with this host, whatever the machine is called later.
 export const localHostId = 'local';
@@ -59,6 +63,7 @@ export function planServices(options: MeshOptions): ServicePlan[] {
     address,
     speaks: name === 'edge-proxy' ? 'http' : 'grpc',
     precedence: precedenceOf[name] ?? 'usual',
+    nodeFlags: passesBytesOn.has(name) ? passingBytes : [],
     env: {
       ...own,
       ...(options.keepsTraces &&

@@ -59,7 +59,8 @@ export class ServiceProcess {
     const { plan, runDir, inherited } = this.#options;
     const logFile = await openForAppend(this.logFile);
     const startedAtMs = Date.now();
-    const child = spawn(process.execPath, [join('services', plan.program, 'src/main.ts'), meshMark(runDir)], {
+    const program = join('services', plan.program, 'src/main.ts');
+    const child = spawn(process.execPath, [...plan.nodeFlags, program, meshMark(runDir)], {
       cwd: repositoryRoot,
       env: { NODE_COMPILE_CACHE: compileCacheDir, ...inherited, ...plan.env },
       stdio: ['ignore', logFile.fd, logFile.fd],
