@@ -2,13 +2,11 @@
 // in turns with the other and with its own agent straight, so that both meet the same moments of the machine. Of
 // two equal checkouts `rest` differs by 0.1 ms and `added` by 0.3, since guests differ; two runs of the bench do by one. What
 // a mesh costs while it rests slows both.
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
 import { repositoryRoot } from '@wrenn/cli/mesh/options';
 import { table } from '@wrenn/cli/output/table';
-import { interruptedCode, interruptibly } from '@wrenn/e2e/interruption';
+import { interruptedCode, runWithMeshes } from '@wrenn/e2e/run-with-meshes';
 
 import { middleMean } from './measurement.ts';
 
@@ -64,12 +62,13 @@ async function openSide(tree: string, nth: number, dataDir: string): Promise<Sid
   return { tree, turn, [Symbol.asyncDispose]: () => held.disposeAsync() };
 }
 
-async function compare(dataDir: string): Promise<void> {
+async function compare(dataDir: string, interrupted: AbortSignal): Promise<void> {
   await using open = new AsyncDisposableStack();
   const sides: Side[] = [];
   for (const [nth, tree] of trees.entries()) {
     tell(`compare: starting a mesh of ${tree}`);
     sides.push(open.use(await openSide(tree, nth, dataDir)));
+    interrupted.throwIfAborted(); // The other checkout's meshes are not known to this one's frame.
   }
   tell(`compare: ${warmUpBlocks} blocks of ${blockTurns} to warm up, then ${blocks}`);
   const turns = sides.map((): Turn[] => []);
@@ -93,12 +92,4 @@ function figures(turns: readonly Turn[]): string[] {
   return columns.map((name) => middleMean(turns.map((turn) => turn[name])).toFixed(3));
 }
 
-const dataDir = await mkdtemp(join(tmpdir(), 'wrenn-compare-'));
-await chmod(dataDir, 0o711); // PostgreSQL and the VMMs run as users of their own.
-let isWhole = false;
-try {
-  isWhole = await interruptibly(() => compare(dataDir), tell);
-} finally {
-  await rm(dataDir, { recursive: true, force: true });
-}
-process.exit(isWhole ? 0 : interruptedCode);
+process.exit((await runWithMeshes('compare', compare, tell)) ? 0 : interruptedCode);

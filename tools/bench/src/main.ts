@@ -1,12 +1,11 @@
 // `make bench`: measures, prints a table, writes .bench/results.json. An argument picks the rows whose
 // id contains it. Exit code 1 when a goal is missed.
-import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { repositoryRoot } from '@wrenn/cli/mesh/options';
 import { table } from '@wrenn/cli/output/table';
-import { interruptedCode, interruptibly } from '@wrenn/e2e/interruption';
+import { interruptedCode, runWithMeshes } from '@wrenn/e2e/run-with-meshes';
 import { TestMesh } from '@wrenn/e2e/mesh';
 import { writeDurably } from '@wrenn/kit/durable-file';
 
@@ -42,19 +41,11 @@ if (chosen.length === 0) {
   process.exit(2);
 }
 
-const dataDir = await mkdtemp(join(tmpdir(), 'wrenn-bench-'));
-await chmod(dataDir, 0o711); // PostgreSQL and the VMMs run as users of their own.
 const rows: Row[] = [];
-let isWhole = false;
-try {
-  isWhole = await interruptibly(run, tell);
-} finally {
-  await rm(dataDir, { recursive: true, force: true });
-}
-if (!isWhole) process.exit(interruptedCode);
+if (!(await runWithMeshes('bench', run, tell))) process.exit(interruptedCode);
 process.exit(rows.some(({ met }) => met === false) ? 1 : 0);
 
-async function run(): Promise<void> {
+async function run(dataDir: string): Promise<void> {
   tell('bench: starting a mesh');
   const templates = ['minimal', 'debian'];
   await using mesh = await TestMesh.start({ place: { dataDir, ...place }, templates, logLevel: 'warn' });

@@ -2,14 +2,13 @@
 // or `main.ts pauses --seed N --count N --minutes M`. Prints the seed, what happened, and what each service took;
 // exits with 1 after any breach.
 import { randomInt } from 'node:crypto';
-import { chmod, cp, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { repositoryRoot } from '@wrenn/cli/mesh/options';
 import { messageOf } from '@wrenn/kit/errors';
-import { interruptedCode, interruptibly } from '@wrenn/e2e/interruption';
+import { interruptedCode, runWithMeshes } from '@wrenn/e2e/run-with-meshes';
 import { TestMesh } from '@wrenn/e2e/mesh';
 
 import { runChaos } from './chaos.ts';
@@ -49,29 +48,22 @@ if (!(mode in defaults) || positionals.length > 1 || !numbersAreGood) {
   process.exit(2);
 }
 
-const dataDir = await mkdtemp(join(tmpdir(), 'wrenn-chaos-'));
-await chmod(dataDir, 0o711); // PostgreSQL and the VMMs run as users of their own.
-const failpointFile = join(dataDir, 'failpoints');
 const history = new History(join(repositoryRoot, '.build/chaos', `${mode}-${seed}.log`));
 history.note(`${mode}, seed ${seed}: again with \`node tools/chaos/src/main.ts ${mode} --seed ${seed}\``);
-let isWhole = false;
-try {
-  isWhole = await interruptibly(runUntil, (line) => void process.stdout.write(`${mode}: ${line}\n`));
-} finally {
-  await rm(dataDir, { recursive: true, force: true });
-}
-if (!isWhole) process.exit(interruptedCode);
+const tell = (line: string) => void process.stdout.write(`${mode}: ${line}\n`);
+if (!(await runWithMeshes('chaos', runUntil, tell))) process.exit(interruptedCode);
 const { breaches } = history;
 for (const breach of breaches) process.stdout.write(`BREACH ${breach}\n`);
 process.stdout.write(`${mode}: seed ${seed}, ${breaches.length} breaches; history in ${history.path}\n`);
 process.exit(breaches.length > 0 ? 1 : 0);
 
-function runUntil(interrupted: AbortSignal): Promise<void> {
+function runUntil(dataDir: string, interrupted: AbortSignal): Promise<void> {
   interrupted.addEventListener('abort', () => history.end());
-  return run();
+  return run(dataDir);
 }
 
-async function run(): Promise<void> {
+async function run(dataDir: string): Promise<void> {
+  const failpointFile = join(dataDir, 'failpoints');
   const slots = { firstSlot, lastSlot: firstSlot + (defaults[mode]?.slotCount ?? 0) - 1 };
   const mesh = await TestMesh.start({ place: { dataDir, ...slots }, templates: ['minimal'], failpointFile });
   try {

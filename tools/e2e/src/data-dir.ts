@@ -11,9 +11,14 @@ declare module 'vitest' {
   }
 }
 
-export async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const dataDir = await mkdtemp(join(tmpdir(), 'wrenn-e2e-data-'));
+export async function makeDataDir(program: string): Promise<string> {
+  const dataDir = await mkdtemp(join(tmpdir(), `wrenn-${program}-`));
   await chmod(dataDir, 0o711); // PostgreSQL and the VMMs run as users of their own.
+  return dataDir;
+}
+
+export async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const dataDir = await makeDataDir('e2e-data');
   project.provide('dataDir', dataDir);
   return () => rm(dataDir, { recursive: true, force: true });
 }

@@ -49,7 +49,7 @@ test('what commands pass through comes before guests, and bytes in number after 
 
 test('the heaps of those that pass bytes on are kept for that', () => {
   const kept = planServices(options).filter(({ nodeFlags }) => nodeFlags === passingBytes);
-  expect(kept.map(({ name }) => name).sort()).toEqual(['edge-proxy', 'gateway', 'gateway-bulk', 'vm-runtime']);
+  expect(kept.map(({ name }) => name).sort()).toEqual(['gateway', 'gateway-bulk', 'vm-runtime']);
 });
 
 test('no variable of the caller reaches a service, save those that find programs and collectors', () => {

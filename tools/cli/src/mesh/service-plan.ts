@@ -35,7 +35,7 @@ const precedenceOf: Partial<Record<ServiceName, Precedence>> = {
   'trace-keeper': 'bytes',
 };
 
-const passesBytesOn: ReadonlySet<ServiceName> = new Set(['gateway', 'gateway-bulk', 'vm-runtime', 'edge-proxy']);
+const passesBytesOn: ReadonlySet<ServiceName> = new Set(['gateway', 'gateway-bulk', 'vm-runtime']);
 
 // All sandboxes of a one-machine mesh stay with this host, whatever the machine is called later.
 export const localHostId = 'local';
