@@ -94,6 +94,8 @@ describe.each(ownDatabaseServers.slice(0, 1))('on $name', ({ startServer }) => {
     proxy.delayMs = 0;
     proxy.reset();
     await untilItWorks(mesh);
+    // A connection that waits for one fails whoever waits for it.
+    await eventually('every late answer has come', () => proxy.lateCount === 0);
     await manyAtOnce(60, () => get(mesh, id));
     expect(proxy.peak).toBeLessThanOrEqual(2 * steadyConnections);
     expect((await mesh.get(id)).state).toBe(SandboxState.RUNNING);

@@ -9,6 +9,8 @@ export interface DatabaseProxy extends AsyncDisposable {
   readonly url: string;
   // What the server says arrives this much later.
   delayMs: number;
+  // Answers that are late and have not arrived yet.
+  readonly lateCount: number;
   // Connections that are open now, and the most that ever were at once since the last reset.
   readonly open: number;
   readonly peak: number;
@@ -26,7 +28,7 @@ export async function proxyTo(databaseUrl: string): Promise<DatabaseProxy> {
   const serverSocket = join(url.searchParams.get('host') ?? '', socketName);
   const dir = await tempDir();
   const clients = new Set<Socket>();
-  const state = { delayMs: 0, peak: 0, made: 0 };
+  const state = { delayMs: 0, lateCount: 0, peak: 0, made: 0 };
   const server = createServer((client) => {
     clients.add(client);
     state.made += 1;
@@ -40,8 +42,12 @@ export async function proxyTo(databaseUrl: string): Promise<DatabaseProxy> {
     for (const socket of [client, upstream]) socket.on('error', end).on('close', end);
     client.on('data', (bytes) => upstream.write(bytes));
     upstream.on('data', (bytes) => {
-      if (state.delayMs === 0) client.write(bytes);
-      else setTimeout(() => client.writable && client.write(bytes), state.delayMs);
+      if (state.delayMs === 0) return client.write(bytes);
+      state.lateCount += 1;
+      setTimeout(() => {
+        state.lateCount -= 1;
+        if (client.writable) client.write(bytes);
+      }, state.delayMs);
     });
   });
   await new Promise<void>((resolve) => server.listen(join(dir.path, socketName), resolve));
@@ -53,6 +59,9 @@ export async function proxyTo(databaseUrl: string): Promise<DatabaseProxy> {
     },
     set delayMs(ms) {
       state.delayMs = ms;
+    },
+    get lateCount() {
+      return state.lateCount;
     },
     get open() {
       return clients.size;
