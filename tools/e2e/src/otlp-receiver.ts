@@ -97,31 +97,7 @@ export function explainedShare(spans: readonly ReceivedSpan[]): number {
   return 1 - left / (to - from);
 }
 
-// What nothing explains in any of several traces of the same, as a share of the shortest: of each place, between the
-// same two moments, the least. A busy machine lets a process stand still anywhere, but not in one place each time.
-export function neverExplainedShare(traces: readonly (readonly ReceivedSpan[])[]): number {
-  const [first = new Map<string, number>(), ...others] = traces.map(gapsByPlace);
-  const least = [...first].map(([place, us]) => Math.min(us, ...others.map((gaps) => gaps.get(place) ?? 0)));
-  const shortest = Math.min(...traces.map(rootRange).map(([from, to]) => to - from));
-  return least.reduce((sum, us) => sum + us, 0) / shortest;
-}
-
-function gapsByPlace(spans: readonly ReceivedSpan[]): Map<string, number> {
-  const moments = new Map<number, string>();
-  for (const span of spans) {
-    const [start, end] = rangeOf(span);
-    const name = `${span.service} ${span.name} ${span.kind}`;
-    moments.set(start, `start of ${name}`).set(end, `end of ${name}`);
-  }
-  const places = new Map<string, number>();
-  for (const [start, end] of gapsIn(spans)) {
-    const place = `${moments.get(start)} to ${moments.get(end)}`;
-    places.set(place, (places.get(place) ?? 0) + end - start);
-  }
-  return places;
-}
-
-// What explainedShare leaves: when, for how long, and within what.
+// The rest: when, for how long, and within what.
 export function unexplained(spans: readonly ReceivedSpan[]): string {
   const [from] = rootRange(spans);
   const ms = (us: number) => (us / 1000).toFixed(1);
