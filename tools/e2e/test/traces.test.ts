@@ -105,7 +105,7 @@ test('the trace of a pause is complete, and explains 95 % of the time that it to
   expect(pause.flatMap(({ events }) => events.map(({ name }) => name))).toContain('state changed');
   // A machine that is busy elsewhere lets a process stand still anywhere: what no step accounts for comes every time.
   const pauses = [pause];
-  while (pauses.length < 20 && !pauses.some((spans) => explainedShare(spans) >= 0.95)) {
+  while (pauses.length < 5 && !pauses.some((spans) => explainedShare(spans) >= 0.95)) {
     await guest.resume();
     pauses.push(await pauseGuest());
   }
