@@ -11,7 +11,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: images ## set up, start the mesh, run commands in a real sandbox, show the times, stop
-	@node tools/cli/src/main.ts demo
+	@tools/cli/bin/wrenn demo
 
 test: ## set up and run every test; the last line is `N passed, N failed`
 	@tools/setup/bootstrap.sh test
@@ -21,10 +21,10 @@ check: setup ## format, lint, types, protos and Rust, under a minute
 	@node tools/test/check.ts
 
 up: images ## start the mesh and leave it running
-	@node tools/cli/src/main.ts up
+	@tools/cli/bin/wrenn up
 
 down: ## stop the mesh
-	@node tools/cli/src/main.ts down
+	@tools/cli/bin/wrenn down
 
 bench: images ## measure, print a table, write .bench/results.json; ONLY=snapshots for rows with that in their id
 	@tools/setup/bootstrap.sh bench

@@ -18,6 +18,7 @@ command -v npm >/dev/null || install_packages nodejs npm
 need_cargo
 once npm "npm packages" npm_inputs install_npm
 once proto "code from proto/" proto_inputs generate
+bundle_programs
 if [ "$purpose" = test ] || [ "$purpose" = e2e ]; then
   quiet_postgres
   install_packages postgresql postgresql-client python3-venv chromium apache2-utils nghttp2-client wrk \

@@ -129,6 +129,9 @@ proto_inputs() { cat buf.yaml buf.gen.yaml package-lock.json; find proto -name '
 still_there_proto() { [ -d proto/gen/wrenn ]; }
 generate() { buf generate; }
 
+# It knows by itself what is to be done, and a set-up that changes nothing says nothing.
+bundle_programs() { node tools/cli/src/programs/bundle.ts; }
+
 # Tests start PostgreSQL by themselves; the package must not leave a cluster running on this machine.
 quiet_postgres() {
   [ -e /etc/postgresql-common/createcluster.conf ] && return 0

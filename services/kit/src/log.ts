@@ -1,5 +1,7 @@
 import { isSpanContextValid, trace } from '@opentelemetry/api';
-import { type Logger, destination, pino, stdTimeFunctions } from 'pino';
+import { type Logger, destination, pino, stdSerializers, stdTimeFunctions } from 'pino';
+
+import { withSourcePositions } from './source-positions.ts';
 
 export type Log = Logger;
 export const logLevels = ['debug', 'info', 'warn', 'error', 'silent'] as const;
@@ -14,9 +16,16 @@ export function openLog(service: string, level: LogLevel = 'info'): Log {
       timestamp: stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
       mixin: traceIds,
+      serializers: { err: serializedError },
     },
     destination({ fd: 1, sync: true }),
   );
+}
+
+function serializedError(error: unknown): unknown {
+  const serialized = stdSerializers.err(error as Error);
+  if (!(error instanceof Error)) return serialized;
+  return { ...serialized, stack: withSourcePositions(serialized.stack) };
 }
 
 // By the names that OpenTelemetry gives them in logs that are not its own.

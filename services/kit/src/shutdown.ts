@@ -1,6 +1,7 @@
 // What was opened last is closed first; each closer has a time limit, so that one cannot hang the end.
-import type { Log } from './log.ts';
 import { ConfigError } from './config.ts';
+import type { Log } from './log.ts';
+import { withSourcePositions } from './source-positions.ts';
 
 type Closer = { readonly name: string; readonly close: () => Promise<void> | void };
 
@@ -66,9 +67,8 @@ export async function runService(start: () => Promise<void>): Promise<void> {
     process.exit(0);
   } catch (error) {
     const isConfig = error instanceof ConfigError;
-    process.stderr.write(
-      `${isConfig ? `bad configuration:\n${error.message}` : String((error as Error)?.stack ?? error)}\n`,
-    );
+    const whole = withSourcePositions(String((error as Error)?.stack ?? error));
+    process.stderr.write(`${isConfig ? `bad configuration:\n${error.message}` : whole}\n`);
     process.exit(isConfig ? 78 : 1);
   }
 }

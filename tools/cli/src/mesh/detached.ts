@@ -2,9 +2,11 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 
+import { z } from 'zod';
+
+import { runnable } from '../programs/programs.ts';
 import { openForAppend, tailOf } from './log-file.ts';
 import { type MeshOptions, repositoryRoot } from './options.ts';
-import { z } from 'zod';
 
 export const supervisorMessage = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('progress'), line: z.string() }),
@@ -21,7 +23,7 @@ export async function startDetached(
 ): Promise<number> {
   const logFile = join(options.runDir, 'logs', 'supervisor.log');
   const log = await openForAppend(logFile);
-  const child = spawn(process.execPath, [join(repositoryRoot, 'tools/cli/src/supervise.ts')], {
+  const child = spawn(process.execPath, [runnable(repositoryRoot, 'tools/cli/src/supervise.ts')], {
     cwd: repositoryRoot,
     env,
     detached: true,

@@ -1,6 +1,7 @@
 // Where one machine's mesh lives: everything that two meshes on one machine must not share.
 import { createHash } from 'node:crypto';
-import { join, resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 
 import type { LogLevel } from '@wrenn/kit/log';
 
@@ -61,7 +62,8 @@ export interface MeshAddresses {
   readonly traces: string; // Pages for a browser.
 }
 
-export const repositoryRoot = resolve(import.meta.dirname, '../../../..');
+// Looked for, since a bundle of this file lies elsewhere than this file.
+export const repositoryRoot = directoryAbove(import.meta.dirname, 'package-lock.json');
 // Where Node keeps what it made of our sources: a program starts in half the time when they have not changed.
 export const compileCacheDir = join(repositoryRoot, '.build/compile-cache');
 export const defaultPortBase = 9470;
@@ -129,4 +131,13 @@ export function adminAddress(runDir: string, name: ServiceName): string {
 
 export function perService<T>(make: (name: ServiceName, n: number) => T): Record<ServiceName, T> {
   return Object.fromEntries(serviceNames.map((name, n) => [name, make(name, n)])) as Record<ServiceName, T>;
+}
+
+function directoryAbove(start: string, marker: string): string {
+  let directory = start;
+  while (!existsSync(join(directory, marker))) {
+    if (directory === dirname(directory)) throw new Error(`no directory above ${start} has a ${marker}`);
+    directory = dirname(directory);
+  }
+  return directory;
 }

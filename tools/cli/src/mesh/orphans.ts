@@ -9,7 +9,7 @@ export function meshMark(runDir: string): string {
 }
 
 export function isServiceOf(runDir: string, view: ProcessView): boolean {
-  return view.args.includes(meshMark(runDir)) && view.args.some((arg) => arg.endsWith('/src/main.ts'));
+  return view.args.includes(meshMark(runDir)) && view.args.some((arg) => /\/src\/main\.[jt]s$/.test(arg));
 }
 
 export function databaseDir(dataDir: string): string {

@@ -7,6 +7,7 @@ import type { Log } from '@wrenn/kit/log';
 import { type ProcessIdentity, identifyProcess } from '@wrenn/kit/process-identity';
 
 import { endProcess } from '../proc.ts';
+import { runnable } from '../programs/programs.ts';
 import { Backoff } from './backoff.ts';
 import { openForAppend, tailOf } from './log-file.ts';
 import { adminAddress, compileCacheDir, repositoryRoot } from './options.ts';
@@ -59,7 +60,7 @@ export class ServiceProcess {
     const { plan, runDir, inherited } = this.#options;
     const logFile = await openForAppend(this.logFile);
     const startedAtMs = Date.now();
-    const program = join('services', plan.program, 'src/main.ts');
+    const program = runnable(repositoryRoot, `services/${plan.program}/src/main.ts`);
     const child = spawn(process.execPath, [...plan.nodeFlags, program, meshMark(runDir)], {
       cwd: repositoryRoot,
       env: { NODE_COMPILE_CACHE: compileCacheDir, ...inherited, ...plan.env },
