@@ -20,11 +20,14 @@ async function provide(step: Step, link: string, file: string): Promise<string> 
   return dir;
 }
 
+async function kernel(): Promise<string> {
+  const dir = await cache.provide(kernelStep(root));
+  for (const file of ['vmlinuz', 'vmlinux']) await links.point(file, join(dir, file));
+  return dir;
+}
+
 async function boot(): Promise<void> {
-  const [agentDir, kernelDir] = await Promise.all([
-    provide(agentStep(root), 'wrenn-agent', 'wrenn-agent'),
-    provide(kernelStep(root), 'vmlinuz', 'vmlinuz'),
-  ]);
+  const [agentDir, kernelDir] = await Promise.all([provide(agentStep(root), 'wrenn-agent', 'wrenn-agent'), kernel()]);
   await provide(initramfsStep(root, agentDir, kernelDir), 'initramfs', 'initramfs');
 }
 

@@ -5,6 +5,7 @@ import { basename, join } from 'node:path';
 import { runProgram } from '@wrenn/kit/run-program';
 import type { Say, Step } from '../cache.ts';
 import { aptGetDownload } from '../debian-mirror.ts';
+import { unpackKernel } from '../vmlinux.ts';
 
 // In the order in which they can be loaded.
 const modules = ['virtio_ring', 'virtio', 'virtio_mmio', 'virtio_blk', 'failover', 'net_failover', 'virtio_net'];
@@ -18,7 +19,7 @@ interface Pin {
 export function kernelStep(root: string): Step {
   return {
     name: 'kernel',
-    inputs: { root, paths: ['images/kernel.json', 'images/steps/kernel.ts'] },
+    inputs: { root, paths: ['images/kernel.json', 'images/steps/kernel.ts', 'images/vmlinux.ts'] },
     build: async (dir, say) => {
       const pin = JSON.parse(await readFile(join(root, 'images/kernel.json'), 'utf8')) as Pin;
       const scratch = join(dir, 'scratch');
@@ -27,6 +28,7 @@ export function kernelStep(root: string): Step {
       const tree = join(scratch, 'tree');
       await runProgram('dpkg-deb', ['-x', archive, tree], { timeoutMs: 300_000 });
       await extract(tree, dir);
+      await unpackKernel(join(dir, 'vmlinuz'), scratch, join(dir, 'vmlinux'));
       const sha256 = createHash('sha256')
         .update(await readFile(archive))
         .digest('hex');

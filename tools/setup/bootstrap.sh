@@ -13,7 +13,7 @@ purpose=${1:-run}
 . tools/setup/steps.sh
 
 install_packages qemu-system-x86 qemu-utils nftables mmdebstrap busybox-static cpio kmod e2fsprogs iproute2 procps \
-  zstd xz-utils git curl ca-certificates gcc make libc6-dev
+  zstd xz-utils lz4 git curl ca-certificates gcc make libc6-dev
 command -v npm >/dev/null || install_packages nodejs npm
 need_cargo
 once npm "npm packages" npm_inputs install_npm

@@ -15,7 +15,8 @@ const shape = {
   scheduler: rpcAddress().default('127.0.0.1:9471'),
   network: rpcAddress().default('unix:/run/wrenn/network.sock'),
   snapshotStore: rpcAddress().default('unix:/run/wrenn/snapshot-store.sock'),
-  kernel: absolutePath(),
+  kernel: absolutePath(), // A bzImage.
+  vmlinux: absolutePath(), // The same kernel, unpacked.
   initramfs: absolutePath(),
   agentBinary: absolutePath(), // The agent as a host program: it measures the TSC rate.
   pager: absolutePath(), // services/pager: its program, and the library that QEMU preloads.

@@ -35,11 +35,11 @@ test('an emulated guest keeps time by the TSC whatever its ticks do; under KVM t
   expect(argsOn('kvm')).not.toContain('tsc=reliable');
 });
 
-test('what emulation does slowly is kept from emulated guests alone: bytewise copies, random addresses, a fifth level', () => {
+test('what emulation does slowly is kept from emulated guests alone: bytewise copies, random addresses, a fifth level, patched code', () => {
   expect(argsOn('tcg')).toContain('-cpu max,-erms,-fsrm ');
-  expect(argsOn('tcg')).toContain(' norandmaps no5lvl ');
+  expect(argsOn('tcg')).toContain(' norandmaps no5lvl noreplace-smp ');
   expect(argsOn('kvm')).toContain('-cpu host ');
-  expect(argsOn('kvm')).not.toMatch(/norandmaps|no5lvl|erms/);
+  expect(argsOn('kvm')).not.toMatch(/norandmaps|no5lvl|noreplace|erms/);
 });
 
 test('the probe asks the agent to say so and end', () => {

@@ -16,7 +16,7 @@ export interface HostCheck {
 
 const programs = ['qemu-system-x86_64', 'qemu-img', 'ip', 'nft'];
 const forwardFile = '/proc/sys/net/ipv4/ip_forward';
-const imageFiles = ['vmlinuz', 'initramfs', 'wrenn-agent', 'templates'];
+const imageFiles = ['vmlinuz', 'vmlinux', 'initramfs', 'wrenn-agent', 'templates'];
 const GiB = 2 ** 30;
 
 export async function checkHost(imagesDir: string, dataDir: string, path: string): Promise<HostCheck[]> {

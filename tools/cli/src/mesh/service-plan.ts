@@ -110,6 +110,7 @@ function vmRuntimeEnv(options: MeshOptions, at: MeshAddresses): Record<string, s
     WRENN_NETWORK: at.network,
     WRENN_SNAPSHOT_STORE: at.snapshotStore,
     WRENN_KERNEL: join(options.imagesDir, 'vmlinuz'),
+    WRENN_VMLINUX: join(options.imagesDir, 'vmlinux'),
     WRENN_INITRAMFS: join(options.imagesDir, 'initramfs'),
     WRENN_AGENT_BINARY: join(options.imagesDir, 'wrenn-agent'),
     WRENN_PAGER: join(options.imagesDir, 'wrenn-pager'),
