@@ -62,7 +62,9 @@ test('up starts everything and returns; a second up says it runs; doctor finds i
   const doctor = await runCli(['doctor', '--json', ...flags]);
   const checks = JSON.parse(doctor.stdout) as { name: string; state: string }[];
   expect(checks.filter((check) => check.state === 'bad')).toEqual([]);
-  expect(checks.map(({ name }) => name)).toEqual(expect.arrayContaining(['gateway', 'vm-runtime', 'host local']));
+  expect(checks.map(({ name }) => name)).toEqual(
+    expect.arrayContaining(['programs', 'gateway', 'vm-runtime', 'host local']),
+  );
 });
 
 test('no secret is to be seen in a process list or an open file', async () => {

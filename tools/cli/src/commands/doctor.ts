@@ -7,10 +7,11 @@ import { MeshClient } from '../client.ts';
 import { ExitError, exitCodes } from '../exit-codes.ts';
 import { isClaimed } from '../mesh/claim.ts';
 import { type HostCheck, checkHost } from '../mesh/host-preparation.ts';
-import type { MeshOptions, ServiceName } from '../mesh/options.ts';
+import { type MeshOptions, type ServiceName, repositoryRoot } from '../mesh/options.ts';
 import { askHealth } from '../mesh/readiness.ts';
 import { planServices } from '../mesh/service-plan.ts';
 import { readState } from '../mesh/state-file.ts';
+import { isFresh, programs } from '../programs/programs.ts';
 import { printable } from '../output/printable.ts';
 import { table } from '../output/table.ts';
 import { formatBytes } from '../output/units.ts';
@@ -24,7 +25,7 @@ export function doctorCommand(context: CommandContext): Command {
     .action(async (flags: MeshFlags & { readonly json?: true }) => {
       const options = meshOptionsOf(flags, context);
       const host = await checkHost(options.imagesDir, options.dataDir, context.env['PATH'] ?? '');
-      const checks = [...host.map(withRemedy), ...(await checkMesh(options))];
+      const checks = [...host.map(withRemedy), checkPrograms(), ...(await checkMesh(options))];
       if (flags.json) context.print(JSON.stringify(checks));
       else context.print(report(checks));
       if (checks.some(({ state }) => state === 'bad')) throw new ExitError(exitCodes.failure);
@@ -35,6 +36,13 @@ export function doctorCommand(context: CommandContext): Command {
 function withRemedy({ name, state, detail, remedy, repair }: HostCheck): Omit<HostCheck, 'repair'> {
   const advice = remedy ?? (repair && '`wrenn up` sets it right');
   return { name, state, detail, ...(advice !== undefined && { remedy: advice }) };
+}
+
+function checkPrograms(): HostCheck {
+  const stale = programs.filter((source) => !isFresh(repositoryRoot, source));
+  if (stale.length === 0) return { name: 'programs', state: 'ok', detail: 'bundled' };
+  const detail = `not bundled as they are, so slower to start: ${stale.join(', ')}`;
+  return { name: 'programs', state: 'note', detail, remedy: '`make setup` bundles them' };
 }
 
 async function checkMesh(options: MeshOptions): Promise<HostCheck[]> {
