@@ -21,6 +21,11 @@ export function startBrowser(): Promise<Browser> {
   return chromium.launch({ executablePath: '/usr/bin/chromium', chromiumSandbox: false, args });
 }
 
+// Chromium gives up every request that waits for a connection when any interface of this machine gets or loses an address,
+// as it does with each slot of another mesh. Pages do not ask again, so whoever meets it comes anew.
+const machineChanged = 'net::ERR_NETWORK_CHANGED';
+const mostVisits = 5;
+
 // A visitor who has been nowhere yet.
 export async function visit(
   browser: Browser,
@@ -28,14 +33,26 @@ export async function visit(
   work: (page: Page) => Promise<void>,
   viewport = { width: 1000, height: 600 },
 ): Promise<void> {
-  const context = await browser.newContext({ viewport });
-  context.setDefaultTimeout(patienceMs);
-  let shown = await context.newPage();
-  context.on('page', (page) => (shown = page));
-  try {
-    await work(shown);
-  } finally {
-    await shown.screenshot({ path: join(screenshots, `${name}.png`) });
-    await context.close();
+  for (let count = 1; ; count++) {
+    const failed: string[] = [];
+    const context = await browser.newContext({ viewport });
+    context.setDefaultTimeout(patienceMs);
+    context.on('requestfailed', (request) => {
+      const why = request.failure()?.errorText ?? 'unknown';
+      failed.push(`${request.method()} ${request.url()}: ${why}`);
+      if (why === machineChanged) void context.close(); // What the visitor waits for may never come.
+    });
+    let shown = await context.newPage();
+    context.on('page', (page) => (shown = page));
+    const isDisturbed = () => failed.some((line) => line.endsWith(machineChanged));
+    try {
+      return await work(shown);
+    } catch (error) {
+      if (!isDisturbed() || count === mostVisits)
+        throw new Error(`${name}; failed requests: ${failed.join(', ') || 'none'}`, { cause: error });
+    } finally {
+      if (!isDisturbed()) await shown.screenshot({ path: join(screenshots, `${name}.png`) });
+      await context.close();
+    }
   }
 }

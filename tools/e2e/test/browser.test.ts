@@ -76,9 +76,7 @@ test.each(['host', 'path'] as const)(notebook, { timeout: slow }, async (form) =
     await page.goto(`${base}/?token=a-token`);
     await page.waitForURL(`${base}/tree`); // Its script takes the token out of sight.
     await page.locator('#new-dropdown-button').click();
-    const opened = page.context().waitForEvent('page');
-    await page.locator('#kernel-python3 a').click();
-    const notes = await opened;
+    const [notes] = await Promise.all([page.context().waitForEvent('page'), page.locator('#kernel-python3 a').click()]);
     const sockets: string[] = [];
     notes.on('websocket', (socket) => sockets.push(socket.url()));
     await notes.locator('.kernel_idle_icon').waitFor();
