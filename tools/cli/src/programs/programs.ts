@@ -1,5 +1,5 @@
 // Which programs there are, and what Node is to run for each: its sources, or the file that bundle.ts made of them and
-// of the packages they use, which starts in less than half the time (docs/decisions/0019-bundled-programs.md). A bundle
+// of the packages they use, which starts in half the time (docs/decisions/0019-bundled-programs.md). A bundle
 // counts only while it and every file that it was made of are as they were, so nobody ever runs what the sources no longer say.
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
