@@ -14,33 +14,32 @@ const print = (text: string): void => void process.stdout.write(`images: ${text}
 const cache = new Cache(join(cacheDir, 'images'), print);
 const links = new Links(join(root, '.build/images'));
 
-async function provide(step: Step, link: string, file: string): Promise<string> {
+// Each of the files is linked to by its own name.
+async function provide(step: Step, ...files: readonly string[]): Promise<string> {
   const dir = await cache.provide(step);
-  await links.point(link, join(dir, file));
-  return dir;
-}
-
-async function kernel(): Promise<string> {
-  const dir = await cache.provide(kernelStep(root));
-  for (const file of ['vmlinuz', 'vmlinux']) await links.point(file, join(dir, file));
+  for (const file of files) await links.point(file, join(dir, file));
   return dir;
 }
 
 async function boot(): Promise<void> {
-  const [agentDir, kernelDir] = await Promise.all([provide(agentStep(root), 'wrenn-agent', 'wrenn-agent'), kernel()]);
-  await provide(initramfsStep(root, agentDir, kernelDir), 'initramfs', 'initramfs');
+  const [agentDir, kernelDir] = await Promise.all([
+    provide(agentStep(root), 'wrenn-agent'),
+    provide(kernelStep(root), 'vmlinuz', 'vmlinux'),
+  ]);
+  await provide(initramfsStep(root, agentDir, kernelDir), 'initramfs');
 }
 
 async function pager(): Promise<void> {
-  const dir = await cache.provide(pagerStep(root));
-  for (const file of pagerFiles) await links.point(file, join(dir, file));
+  await provide(pagerStep(root), ...pagerFiles);
 }
 
 async function templates(): Promise<void> {
   const built = new Map<string, string>();
   for (const recipe of await readRecipes(join(root, 'images/templates'))) {
     const step = await templateStep(root, recipe, built.get(recipe.base));
-    built.set(recipe.name, await provide(step, `templates/${recipe.name}`, ''));
+    const dir = await provide(step);
+    await links.point(`templates/${recipe.name}`, dir);
+    built.set(recipe.name, dir);
   }
   await links.keepOnly('templates', [...built.keys()]);
 }

@@ -67,8 +67,10 @@ export async function runService(start: () => Promise<void>): Promise<void> {
     process.exit(0);
   } catch (error) {
     const isConfig = error instanceof ConfigError;
-    const whole = withSourcePositions(String((error as Error)?.stack ?? error));
-    process.stderr.write(`${isConfig ? `bad configuration:\n${error.message}` : whole}\n`);
+    const told = isConfig
+      ? `bad configuration:\n${error.message}`
+      : withSourcePositions(String((error as Error)?.stack ?? error));
+    process.stderr.write(`${told}\n`);
     process.exit(isConfig ? 78 : 1);
   }
 }

@@ -1,10 +1,10 @@
 // One edge more of a mesh, as a host or a machine in front of all of them has it.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 import { repositoryRoot } from '@wrenn/cli/mesh/options';
+import { runnable } from '@wrenn/cli/programs/programs';
 
 export class EdgeProcess implements AsyncDisposable {
   readonly #child: ChildProcess;
@@ -17,7 +17,8 @@ export class EdgeProcess implements AsyncDisposable {
 
   // Resolves once it serves so many ports.
   static async start(env: Readonly<Record<string, string>>, portCount: number): Promise<EdgeProcess> {
-    const child = spawn(process.execPath, [join(repositoryRoot, 'services/edge-proxy/src/main.ts')], {
+    const child = spawn(process.execPath, [runnable(repositoryRoot, 'services/edge-proxy/src/main.ts')], {
+      cwd: repositoryRoot,
       env: { WRENN_LISTEN: '127.0.0.1:0', ...env },
       stdio: ['ignore', 'pipe', 'inherit'],
     });

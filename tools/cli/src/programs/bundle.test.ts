@@ -1,8 +1,8 @@
-import { mkdir, mkdtemp, rm, unlink, utimes, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, rm, unlink, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { runProgram } from '@wrenn/kit/run-program';
+import { tempDir } from '@wrenn/kit/testkit/temp-dir';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
 import { bundle } from './bundle.ts';
@@ -11,17 +11,17 @@ import { bundleOf, runnable, stateFileOf } from './programs.ts';
 const source = 'services/echo/src/main.ts';
 const bundled = bundleOf(source);
 
+let dir: Awaited<ReturnType<typeof tempDir>>;
 let root: string;
 
 beforeEach(async () => {
-  root = await mkdtemp(join(tmpdir(), 'wrenn-bundle-'));
+  dir = await tempDir();
+  root = dir.path;
   await write('services/echo/src/main.ts', `import { say } from './words.ts'; say(process.argv.slice(2));`);
   await write('services/echo/src/words.ts', `export function say(words: string[]): void { console.log(...words); }`);
 });
 
-afterEach(async () => {
-  await rm(root, { recursive: true, force: true });
-});
+afterEach(() => dir[Symbol.asyncDispose]());
 
 // As long ago as what a checkout holds.
 async function write(path: string, text: string): Promise<void> {
